@@ -1,0 +1,1 @@
+"""The embedded weights and the scripts that made them."""

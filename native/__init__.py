@@ -1,0 +1,1 @@
+"""The compiled rasteriser, its typed Python face and its plain PyTorch twin."""

@@ -1,0 +1,1 @@
+"""Camera, rasteriser interface, interpolation and the reflectance shader."""
