@@ -1,6 +1,7 @@
 """The errors that a user meets, and the exit code that the command line gives for each.
 
-Every message names the thing, what came, what was expected and the remedy. This module knows nothing of how an error is shown.
+Every message names the thing, what came, what was expected and the remedy. This module knows nothing of how
+an error is shown.
 """
 
 

@@ -136,7 +136,8 @@ void rasterise_into(Vertices vertices, Triangles triangles, Index index, bool cu
                       static_cast<int64_t>(triangles.shape(0)), static_cast<int64_t>(index.shape(1)),
                       static_cast<int64_t>(index.shape(2)), cull};
     const int64_t images = static_cast<int64_t>(vertices.shape(0));
-    if (static_cast<int64_t>(index.shape(0)) != images) throw std::invalid_argument("index: batch differs from vertices");
+    if (static_cast<int64_t>(index.shape(0)) != images)
+        throw std::invalid_argument("index: its batch differs from that of vertices");
     nb::gil_scoped_release release;
     for (int64_t i = 0; i < 3 * scene.triangle_count; ++i) {
         if (scene.triangles[i] < 0 || scene.triangles[i] >= scene.vertex_count)
@@ -167,6 +168,6 @@ void rasterise_into(Vertices vertices, Triangles triangles, Index index, bool cu
 }  // namespace
 
 NB_MODULE(_raster, module) {
-    module.def("rasterise_into", &rasterise_into, nb::arg("vertices"), nb::arg("triangles"), nb::arg("index").noconvert(),
-               nb::arg("cull"), nb::arg("threads"));
+    module.def("rasterise_into", &rasterise_into, nb::arg("vertices"), nb::arg("triangles"),
+               nb::arg("index").noconvert(), nb::arg("cull"), nb::arg("threads"));
 }

@@ -1,7 +1,7 @@
 """Typed face of the compiled z-buffer rasteriser: checks shapes and dtypes, then calls it.
 
-Arrays in, array out: it knows neither torch nor cameras nor gradients. Importing it raises ImportError where the
-extension is not built; `raster_torch` does the same work without it.
+Arrays in, array out: it knows neither torch nor cameras nor gradients. Importing it raises ImportError where
+the extension is not built; `raster_torch` does the same work without it.
 """
 
 import numpy as np
@@ -21,9 +21,9 @@ def rasterise(
 ) -> NDArray[np.int32]:
     """Index of the nearest triangle under every pixel centre.
 
-    A triangle with a vertex at depth <= 0 (or NaN) is dropped whole. A pixel centre on an edge that two triangles
-    share belongs to exactly one of them (top-left rule); of two triangles at one depth the first stays. The result
-    does not depend on `threads`.
+    A triangle with a vertex at depth <= 0 (or NaN) is dropped whole. A pixel centre on an edge that two
+    triangles share belongs to exactly one of them (top-left rule); of two triangles at one depth the first
+    stays. The result does not depend on `threads`.
 
     Args:
         vertices: (B, V, 3) float32: x px (right), y px (down), depth > 0 in front. Pixel centres lie at +0.5.

@@ -1,7 +1,8 @@
-"""Plain PyTorch twin of the compiled z-buffer rasteriser: the oracle of its tests and the fallback without it.
+"""Plain PyTorch twin of the compiled z-buffer rasteriser: the oracle of its tests and the fallback without
+it.
 
-It follows `raster.cpp` operation by operation in float64, so both give the same index for every pixel. Slower, but
-it runs on any device. It knows neither cameras nor gradients.
+It follows `raster.cpp` operation by operation in float64, so both give the same index for every pixel.
+Slower, but it runs on any device. It knows neither cameras nor gradients.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Pinhole cameras and the three frames: world, camera (OpenCV) and view (glTF axes).
 
 World is glTF's: metres, +Y up, the face looks to +Z, +X is the character's left. Camera is OpenCV's: x right,
-y down, z forward. View has the camera's origin with glTF axes: x right, y up, z towards the viewer. Pixel (0, 0)
-is top left and pixel centres lie at +0.5. This file knows nothing of images or landmarks.
+y down, z forward. View has the camera's origin with glTF axes: x right, y up, z towards the viewer. Pixel (0,
+0) is top left and pixel centres lie at +0.5. This file knows nothing of images or landmarks.
 """
 
 import math
@@ -39,7 +39,9 @@ class Camera:
         for name, shape in {"focal": (batch,), **expected}.items():
             got = tuple(cast(Tensor, getattr(self, name)).shape)
             if got != shape:
-                raise ValueError(f"camera {name}: got shape {got}; expected {shape}; give every part one batch")
+                raise ValueError(
+                    f"camera {name}: got shape {got}; expected {shape}; give every part one batch"
+                )
 
     def scaled(self, factor: float) -> "Camera":
         """The same view in an image `factor` times as large (rounded to whole pixels)."""
@@ -55,8 +57,8 @@ class Camera:
         """The same view in another image of the same scene, such as the photo behind a crop.
 
         Args:
-            crop_from_image: (2, 3) or (B, 2, 3), one scale and a translation, acting on pixel coordinates whose
-                centres lie at +0.5.
+            crop_from_image: (2, 3) or (B, 2, 3), one scale and a translation, acting on pixel coordinates
+                whose centres lie at +0.5.
             height: rows of the new image.
             width: columns of the new image.
 
@@ -98,7 +100,8 @@ def view_from_camera(vectors: Tensor) -> Tensor:
 def pixels_from_camera(camera: Camera, points: Tensor) -> Tensor:
     """(B, N, 3) camera-frame metres -> (B, N, 3) x px, y px, depth metres."""
     depth = points[..., 2:]
-    # A point in the camera's plane projects nowhere; the rasteriser drops it by its depth, which stays as it is.
+    # A point in the camera's plane projects nowhere; the rasteriser drops it by its depth, which stays as it
+    # is.
     divisor = torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
     pixels = camera.focal[:, None, None] * points[..., :2] / divisor + camera.principal[:, None]
     return torch.cat([pixels, depth], -1)
@@ -162,7 +165,8 @@ def camera_front(
         distance: metres from the camera to `center`.
         focal_px: focal length, px.
         size: side of a square image, or (height, width), px.
-        yaw: radians the camera walks round the head towards +X, the character's left; pi / 2 sees the left profile.
+        yaw: radians the camera walks round the head towards +X, the character's left; pi / 2 sees the left
+            profile.
         pitch: radians the camera rises; positive looks down on the head.
     """
     center = torch.atleast_2d(center)

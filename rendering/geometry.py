@@ -1,8 +1,8 @@
 """Smooth normals and tangents of a deforming mesh, differentiable in its vertices.
 
-Vertices are welded across UV seams (UVs belong to corners), so normals are smooth there. Tangents follow the UV
-gradient and are split where the UVs are. The frame is glTF's: tangent along +u, bitangent = cross(normal, tangent) *
-sign, which points up in the texture image (v runs down). Vectors are component-first.
+Vertices are welded across UV seams (UVs belong to corners), so normals are smooth there. Tangents follow the
+UV gradient and are split where the UVs are. The frame is glTF's: tangent along +u, bitangent = cross(normal,
+tangent) * sign, which points up in the texture image (v runs down). Vectors are component-first.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def tangent_layout(triangles: Tensor, corner_uv: Tensor) -> TangentLayout:
 
 
 def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
-    """(3, B, V) and (F, 3) long -> (3, B, V) unit normals, area-weighted; counter-clockwise triangles face out."""
+    """(3, B, V) and (F, 3) long -> (3, B, V) unit normals, area-weighted; counter-clockwise is outside."""
     first, second = _edges(vertices, triangles)
     return unit(_summed_at_corners(cross(first, second), triangles, vertices.shape[2]))
 
@@ -75,7 +75,9 @@ def bent_normals(normal: Tensor, tangent: Tensor, sign: Tensor, texel: Tensor) -
 
 def _edges(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
     """(3, B, V) -> (3, B, F) edges from a triangle's first corner to its second and to its third."""
-    a, b, c = columns_at(vertices.flatten(1), _batched(triangles, vertices.shape[1], vertices.shape[2])).unbind(1)
+    a, b, c = columns_at(
+        vertices.flatten(1), _batched(triangles, vertices.shape[1], vertices.shape[2])
+    ).unbind(1)
     return b - a, c - a
 
 
@@ -83,7 +85,9 @@ def _summed_at_corners(face: Tensor, corner_slot: Tensor, count: int) -> Tensor:
     """Sum (3, B, F) triangle vectors into their corners' slots -> (3, B, count)."""
     batch = face.shape[1]
     corners = face[:, None].expand(-1, 3, -1, -1)
-    return columns_summed(corners, _batched(corner_slot, batch, count), batch * count).reshape(3, batch, count)
+    return columns_summed(corners, _batched(corner_slot, batch, count), batch * count).reshape(
+        3, batch, count
+    )
 
 
 def _batched(corner_slot: Tensor, batch: int, count: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Values at covered pixels from values at vertices or corners: perspective-correct and differentiable.
 
-Work is done on the list of covered pixels (N of them), never on the whole image, with components first: (C, N).
-Which triangle a pixel sees is constant; where in it the pixel falls is differentiable in the vertices. Silhouettes
-give no gradient.
+Work is done on the list of covered pixels (N of them), never on the whole image, with components first: (C,
+N). Which triangle a pixel sees is constant; where in it the pixel falls is differentiable in the vertices.
+Silhouettes give no gradient.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ class Fragments:
         image: (N,) long.
         centre: (2, N) px, x and y of the pixel's centre.
         triangle: (N,) long.
-        barycentric: (3, N) perspective-correct weights of the triangle's corners, summing to 1; differentiable.
+        barycentric: (3, N) perspective-correct weights of the triangle's corners, summing to 1;
+            differentiable.
         depth: (N,) metres; differentiable.
         front: (N,) bool, whether the triangle shows its front, that is, runs counter-clockwise on the screen.
         shape: (B, H, W) of the images.

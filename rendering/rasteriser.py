@@ -37,7 +37,12 @@ class NativeRasteriser:
     """The compiled z-buffer on the CPU; tensors of another device travel there and back."""
 
     def __init__(self, threads: int | None = None) -> None:
-        """`threads` None follows `torch.get_num_threads()`. Raises ImportError where the extension is not built."""
+        """Raises ImportError where the extension is not built.
+
+        Args:
+            threads: None for one an image, at most `torch.get_num_threads()`: a head takes a millisecond,
+                less than threads that share it need to wake up on a busy machine.
+        """
         from ..native.raster import rasterise
 
         self._rasterise = rasterise
@@ -52,7 +57,7 @@ class NativeRasteriser:
             height,
             width,
             cull=cull,
-            threads=self._threads or torch.get_num_threads(),
+            threads=self._threads or min(len(vertices_px), torch.get_num_threads()),
         )
         return torch.from_numpy(index).to(vertices_px.device)
 

@@ -1,7 +1,7 @@
 """Renders a textured head under a light, differentiable in vertices, maps, camera and light.
 
-Takes a mesh's topology tensors, not a morphable model; knows no network and no photo. Visibility is constant in the
-gradient, so silhouettes and alpha give none.
+Takes a mesh's topology tensors, not a morphable model; knows no network and no photo. Visibility is constant
+in the gradient, so silhouettes and alpha give none.
 """
 
 from collections.abc import Callable
@@ -51,15 +51,20 @@ class HeadMapsTensor:
 
     def __post_init__(self) -> None:
         if (self.specular is None) != (self.roughness is None):
-            raise ValueError("head maps: got one of specular and roughness; expected both or neither; add the other")
+            raise ValueError(
+                "head maps: got one of specular and roughness; expected both or neither; add the other"
+            )
         for name, channels in (("albedo", 3), ("specular", 1), ("normal", 3), ("roughness", 1), ("alpha", 1)):
             value = cast("Tensor | None", getattr(self, name))
             if value is not None and (value.ndim != 4 or value.shape[1] != channels):
                 raise ValueError(f"head map {name}: got {tuple(value.shape)}; expected (B, {channels}, T, T)")
 
     def reduced(self, factor: int) -> "HeadMapsTensor":
-        """Maps averaged over `factor` x `factor` texels: less aliasing, and gradients that reach every texel, when
-        the image has fewer pixels than the maps have texels."""
+        """Maps averaged over `factor` x `factor` texels.
+
+        Where the image has fewer pixels than the maps have texels, this means less aliasing and a gradient
+        that reaches every texel.
+        """
         return _mapped(self, lambda value: functional.avg_pool2d(value, factor))
 
 
@@ -176,7 +181,7 @@ class HeadRenderer(nn.Module):
         )
 
     def _visible(self, in_pixels: Tensor, maps: HeadMapsTensor, camera: Camera, lashes: bool) -> Tensor:
-        """(B, H, W) int32 triangle of every pixel: the opaque parts, then the lashes that pass the alpha test."""
+        """(B, H, W) int32 triangle of every pixel: the opaque parts, then lashes that pass the alpha test."""
         index = self._rasterised(in_pixels, camera, self._opaque, cull=self.cull)
         if not lashes or not self._lashes.numel():
             return index
@@ -203,9 +208,13 @@ class HeadRenderer(nn.Module):
 
     def _normals(self, in_view: Tensor, maps: HeadMapsTensor, fragments: Fragments, uv: Tensor) -> Tensor:
         """(3, B, V) vertices in the view frame -> (3, N) unit shading normals of the side that is seen."""
-        normal = unit(interpolate_vertices(fragments, self.triangles, vertex_normals(in_view, self.triangles)))
+        normal = unit(
+            interpolate_vertices(fragments, self.triangles, vertex_normals(in_view, self.triangles))
+        )
         if maps.normal is not None:
-            layout = TangentLayout(self._corner_slot, self._tangent_count, self._edge_weight, self._tangent_sign)
+            layout = TangentLayout(
+                self._corner_slot, self._tangent_count, self._edge_weight, self._tangent_sign
+            )
             tangents = vertex_tangents(in_view, self.triangles, layout)
             tangent = interpolate_vertices(fragments, self._corner_slot, tangents)
             sign = self._tangent_sign[fragments.triangle]

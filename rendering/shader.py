@@ -1,8 +1,8 @@
 """The reflectance model that glTF engines use, so that what guidance saw is what the game shows.
 
-glTF 2.0 appendix B: a Lambert base under a GGX layer mixed by Schlick's Fresnel, lit by one directional light and a
-constant ambient. All radiance is linear RGB. Vectors are unit and in the view frame (x right, y up, z towards the
-viewer). This file knows nothing of textures, triangles or pixels.
+glTF 2.0 appendix B: a Lambert base under a GGX layer mixed by Schlick's Fresnel, lit by one directional light
+and a constant ambient. All radiance is linear RGB. Vectors are unit and in the view frame (x right, y up, z
+towards the viewer). This file knows nothing of textures, triangles or pixels.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .vectors import dot, unit
 
-F0_MAX = 0.08  # reflectance at normal incidence of a stored specular albedo of 1 (KHR_materials_specular doubled)
+F0_MAX = 0.08  # reflectance at normal incidence where the stored specular albedo is 1
 ROUGHNESS_MIN = 0.045  # below it the GGX lobe is narrower than a float32 dot product resolves
 LOG_RADIANCE_RANGE = (-12.0, 6.0)  # keeps a light far from any real photo finite
 
@@ -24,7 +24,8 @@ class Light:
 
     Attributes:
         ambient: (B, 3) radiance L_a, linear RGB.
-        directional: (B, 3) irradiance / pi L_d, linear RGB: a white Lambert surface facing the light has radiance L_d.
+        directional: (B, 3) irradiance / pi L_d, linear RGB: a white Lambert surface facing the light has
+            radiance L_d.
         direction: (B, 3) unit vector towards the light, view frame.
     """
 
@@ -36,7 +37,9 @@ class Light:
 def light_from_latent(illumination: Tensor) -> Light:
     """(B, 9) denormalised z_ill, log L_a | log L_d | direction of any length, -> Light. Differentiable."""
     if illumination.ndim != 2 or illumination.shape[1] != 9:
-        raise ValueError(f"z_ill: got shape {tuple(illumination.shape)}; expected (B, 9); denormalise and split z")
+        raise ValueError(
+            f"z_ill: got shape {tuple(illumination.shape)}; expected (B, 9); denormalise and split z"
+        )
     radiance = illumination[:, :6].clamp(*LOG_RADIANCE_RANGE).exp()
     direction = torch.nn.functional.normalize(illumination[:, 6:], dim=1, eps=1e-6)
     return Light(radiance[:, :3], radiance[:, 3:], direction)
@@ -66,14 +69,16 @@ def shade_diffuse(albedo: Tensor, normal: Tensor, light: Light) -> Tensor:
     return albedo * (ambient + directional * dot(normal, direction).clamp_min(0))
 
 
-def shade(albedo: Tensor, f0: Tensor, roughness: Tensor, normal: Tensor, view: Tensor, light: Light) -> Tensor:
+def shade(
+    albedo: Tensor, f0: Tensor, roughness: Tensor, normal: Tensor, view: Tensor, light: Light
+) -> Tensor:
     """Radiance towards the viewer, component-first.
 
         L = A_D (1 - F0) L_a + F0 L_a + pi f L_d max(n.l, 0)
         f = mix(A_D / pi, D V, F0 + (1 - F0)(1 - v.h)^5)         glTF 2.0, B.2.2 and B.3.4
 
-    D is GGX with alpha = roughness^2 and V the height-correlated Smith visibility (Heitz 2014, eq. 99), as Filament
-    and three.js have it.
+    D is GGX with alpha = roughness^2 and V the height-correlated Smith visibility (Heitz 2014, eq. 99), as
+    Filament and three.js have it.
 
     Args:
         albedo: (3, N) A_D, linear RGB in [0, 1].

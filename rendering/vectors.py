@@ -1,7 +1,7 @@
 """Vector algebra on component-first tensors: (3, ...) instead of (..., 3).
 
-Component-first is several times faster on a CPU (each component is one contiguous run), so everything that works on
-pixels or vertices in bulk keeps this layout.
+Component-first is several times faster on a CPU (each component is one contiguous run), so everything that
+works on pixels or vertices in bulk keeps this layout.
 """
 
 import torch
@@ -32,7 +32,7 @@ def columns_at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def columns_summed(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum (C, ...) values into `count` columns by (...) long indices -> (C, count): `columns_at` transposed."""
+    """Sum (C, ...) values into `count` columns by (...) long indices -> (C, count)."""
     channels = values.shape[0]
     total = values.new_zeros(channels, count)
     return total.scatter_add(1, index.reshape(1, -1).expand(channels, -1), values.reshape(channels, -1))

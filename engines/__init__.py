@@ -1,0 +1,1 @@
+"""Graphs, their ONNX export and the back ends that run them."""

@@ -1,0 +1,1 @@
+"""Networks, the morphable model and their checkpoints."""

@@ -1,0 +1,289 @@
+"""Guidance: by how much the estimate of z_0 should change so that its rendering becomes the person in the photo.
+
+Equation 2 of the paper, G = G_id_cos + l1 G_id_per + l2 G_mse + l3 G_lan + l4 G_vgg, on the rendering of the
+estimate. Autograd runs through decoder, morphable model, renderer and face networks, never through the UNet.
+Knows nothing of the sampling loop and of which denoiser made the estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models.autoencoder import BranchedAutoencoder
+from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
+from ..models.landmarks import FaceMesh
+from ..models.latent import LatentLayout, LatentParts, LatentStatistics
+from ..models.morphable import MorphableModel
+from ..models.perceptual import EfficientNetLite0Features, feature_distance
+from ..models.recogniser import IdentityFeatures, Recogniser
+from ..rendering.camera import Camera, camera_from_pose, project
+from ..rendering.head_atlas import HeadAtlas
+from ..rendering.renderer import HeadRenderer, Rendering
+from ..rendering.shader import light_from_latent, srgb_from_linear
+from .ddim import GuidanceStep
+from .face_chip import chip_transform, warp_chip
+from .face_crop import CROP_SIZE, FaceCrop
+from .face_masks import face_masks
+from .pose import Pose, solve_pose
+
+FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
+TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
+
+
+@dataclass(frozen=True)
+class GuidanceConfig:
+    """Weights of equation 2, and how far each part of z moves a step.
+
+    `*_step` are root-mean-square changes of normalised z at full strength; they fall to `final_step` of it along a
+    cosine. `start` is the share of the steps that run unguided first, where the noise forgets what guidance did.
+    """
+
+    identity: float = 1.0  # G_id_cos
+    identity_perceptual: float = 0.5  # lambda 1
+    photometric: float = 12.0  # lambda 2
+    landmarks: float = 60.0  # lambda 3
+    perceptual: float = 1.5  # lambda 4
+    texture_step: float = 0.10
+    identity_step: float = 0.12
+    expression_step: float = 0.12
+    light_step: float = 0.15
+    final_step: float = 0.15
+    start: float = 0.1
+    momentum: float = 0.6
+    inner_steps: int = 1
+
+
+GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
+    "full": GuidanceConfig(),
+    "none": None,
+}
+
+_LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 3.0), (RIGHT_EYE, 4.0), (LEFT_EYE, 4.0), (RIGHT_BROW, 2.0),
+                     (LEFT_BROW, 2.0), ((1, 4, 5, 6, 168, 195, 197), 3.0))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GuidanceModels:
+    """The frozen models that the rendering and its comparison need."""
+
+    autoencoder: BranchedAutoencoder
+    morphable: MorphableModel
+    atlas: HeadAtlas  # at 512 texels, for maps decoded at 256
+    renderer: HeadRenderer
+    recogniser: Recogniser
+    face_mesh: FaceMesh
+    perceptual: EfficientNetLite0Features
+
+
+@dataclass(frozen=True)
+class PhotoTarget:
+    """What one photo asks of a rendering; everything with a leading axis of 1."""
+
+    image: Tensor  # (1, 3, 224, 224) sRGB in [0, 1]
+    background: Tensor  # (1, 3, 1, 1) sRGB: mean of the photo outside the face, behind every rendering
+    skin: Tensor  # (1, 1, 224, 224): face without eyes and open mouth
+    landmarks: Tensor  # (1, 468, 2) px
+    landmark_weights: Tensor  # (468,), mean 1
+    eye_distance: float  # px
+    chip_from_crop: Tensor  # (1, 2, 3)
+    mesh_from_crop: Tensor  # (1, 2, 3): the landmark network's region
+    identity: IdentityFeatures
+    mesh_landmarks: Tensor  # (1, 468, 3) in the landmark network's pixels
+    perceptual: tuple[Tensor, ...]
+    is_monochrome: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate of z_0 seen through the renderer."""
+
+    parts: LatentParts  # denormalised
+    vertices: Tensor  # (1, V, 3) metres
+    rendering: Rendering
+    image: Tensor  # (1, 3, 224, 224) sRGB, hardly above 1, before the photo's mean background
+    camera: Camera
+    pose: Pose
+
+
+def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
+    """Everything of a photo that guidance compares with, computed once."""
+    image = torch.from_numpy(crop.image).permute(2, 0, 1)[None].contiguous()
+    masks = face_masks(crop.landmarks, CROP_SIZE)
+    skin = masks.skin_hull & ~masks.eyes & ~masks.inner_mouth & crop.inside_photo
+    outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
+    background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
+    points = torch.from_numpy(crop.landmarks[:, :2].copy())
+    right, left = points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0)
+    weights = torch.ones(len(points))
+    for indices, weight in _LANDMARK_WEIGHTS:
+        weights[list(indices)] = weight
+    weights = weights * models.morphable.landmark_valid
+    mesh_from_crop = landmark_region(crop.landmarks, crop.five_points)
+    transform = chip_transform(crop.five_points, models.recogniser.chip_template)
+    chip_from_crop = torch.from_numpy(transform).float()[None]
+    with torch.no_grad():
+        return PhotoTarget(
+            image=image,
+            background=background[..., None, None],
+            skin=torch.from_numpy(skin)[None, None].float(),
+            landmarks=points[None],
+            landmark_weights=weights / weights.mean(),
+            eye_distance=float((right - left).norm()),
+            chip_from_crop=chip_from_crop,
+            mesh_from_crop=mesh_from_crop,
+            identity=models.recogniser(warp_chip(image, chip_from_crop, models.recogniser.chip_size)),
+            mesh_landmarks=models.face_mesh(warp_chip(image, mesh_from_crop, 192))[0],
+            perceptual=models.perceptual(image),
+            is_monochrome=crop.is_monochrome,
+        )
+
+
+def landmark_region(landmarks: np.ndarray, five_points: np.ndarray, size: int = 192) -> Tensor:
+    """(1, 2, 3): the square of 1.5 times the face with its eyes level -> (0, 0)-(size, size)."""
+    angle = math.atan2(*(five_points[1] - five_points[0])[::-1])
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    level = landmarks[:, :2] @ turn.T
+    low, high = level.min(0), level.max(0)
+    linear = turn * (size / (1.5 * float((high - low).max())))
+    offset = size / 2 - linear @ turn.T @ ((low + high) / 2)
+    return torch.from_numpy(np.hstack([linear, offset[:, None]])).float()[None]
+
+
+class PhotoGuidance:
+    """Callable for the sampling loop; one photo, one run. `history` holds every term at every guided step."""
+
+    def __init__(
+        self,
+        models: GuidanceModels,
+        statistics: LatentStatistics,
+        target: PhotoTarget,
+        config: GuidanceConfig,
+    ) -> None:
+        self.models, self.statistics, self.target, self.config = models, statistics, target, config
+        self.layout = LatentLayout()
+        self.history: list[dict[str, float]] = []
+        self.pose: Pose | None = None
+        self._momentum: Tensor | None = None
+        self._energy: Tensor | None = None
+
+    def __call__(self, z_0: Tensor, step: GuidanceStep) -> Tensor:
+        """Wanted change of the normalised estimate z_0 (1, 1, 67, 64)."""
+        done = step.index / step.count
+        if done < self.config.start:
+            return torch.zeros_like(z_0)
+        ramp = (done - self.config.start) / (1 - self.config.start)
+        strength = self.config.final_step + (1 - self.config.final_step) * 0.5 * (1 + math.cos(math.pi * ramp))
+        delta = torch.zeros_like(z_0)
+        for _ in range(self.config.inner_steps):
+            gradient, terms = self.gradient(z_0 + delta)
+            delta = delta - strength / self.config.inner_steps * self._normalised(gradient)
+        self.history.append({"step": step.index, "t": step.t, **terms})
+        return delta
+
+    def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Gradient of G at z_0, and the value of each term and of G."""
+        z = z_0.detach().requires_grad_(True)
+        with torch.enable_grad():
+            estimate = estimate_from_latent(z, self.models, self.statistics, self.posed, self.target.background)
+            terms = self.losses(estimate)
+            total = sum(getattr(self.config, name) * value for name, value in terms.items())
+            assert isinstance(total, Tensor)
+            (gradient,) = torch.autograd.grad(total.sum(), z)
+        return gradient, {name: float(value) for name, value in terms.items()} | {"total": float(total)}
+
+    def losses(self, estimate: Estimate) -> dict[str, Tensor]:
+        """The five terms of equation 2, each (1,), 0 for a perfect match."""
+        target, models = self.target, self.models
+        image, photo = estimate.image, target.image
+        mask = target.skin * (estimate.rendering.part == 0)[:, None]
+        chips = warp_chip(image, target.chip_from_crop, models.recogniser.chip_size)
+        identity = models.recogniser(chips)
+        surface = project(estimate.camera, models.morphable.landmarks(estimate.vertices))[..., :2]
+        by_network = models.face_mesh(warp_chip(image, target.mesh_from_crop, 192))[0]
+        mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None]
+        inside = mask * image + (1 - mask) * photo
+        return {
+            "identity": 1 - models.recogniser.similarity(identity.embedding, target.identity.embedding),
+            "identity_perceptual": feature_distance(identity.maps, target.identity.maps) / len(identity.maps),
+            "photometric": _photometric(image, photo, mask, target.is_monochrome),
+            "landmarks": 0.5 * self._landmark_loss(surface, target.landmarks)
+            + 0.5 * self._landmark_loss(by_network[..., :2] / mesh_scale, target.mesh_landmarks[..., :2] / mesh_scale),
+            "perceptual": feature_distance(models.perceptual(inside), target.perceptual, _widened(mask)),
+        }
+
+    def _landmark_loss(self, points: Tensor, wanted: Tensor) -> Tensor:
+        """(1,): weighted mean square distance in eye distances, robust beyond a tenth of one."""
+        squared = ((points - wanted) / self.target.eye_distance).square().sum(-1)
+        robust = 0.02 * ((1 + squared / 0.01).sqrt() - 1)
+        return (robust * self.target.landmark_weights).mean(1)
+
+    def posed(self, vertices: Tensor) -> Pose:
+        """Perspective-n-point on the current shape, started from the pose before."""
+        points = self.models.morphable.landmarks(vertices)[0].detach().numpy()
+        weights = self.target.landmark_weights.numpy()
+        self.pose = solve_pose(points, self.target.landmarks[0].numpy(), FOCAL, CROP_SIZE, weights, self.pose)
+        return self.pose
+
+    def _normalised(self, gradient: Tensor) -> Tensor:
+        """The step of each part: its gradient over the largest root mean square that it lately had, smoothed."""
+        parts = self.layout.split(gradient)
+        energy = torch.stack([part.square().mean() for part in vars(parts).values()])
+        self._energy = energy if self._energy is None else torch.maximum(energy, 0.95 * self._energy)
+        scale = self._energy.clamp_min(1e-16).rsqrt()
+        sizes = (self.config.texture_step, self.config.identity_step, self.config.expression_step, self.config.light_step)
+        moved = {
+            name: part * factor * size
+            for (name, part), factor, size in zip(vars(parts).items(), scale, sizes, strict=True)
+        }
+        step = self.layout.join(LatentParts(**moved))
+        if self._momentum is None:
+            self._momentum = step
+        self._momentum = torch.lerp(step, self._momentum, self.config.momentum)
+        return self._momentum
+
+
+def estimate_from_latent(
+    z: Tensor,
+    models: GuidanceModels,
+    statistics: LatentStatistics,
+    pose_of: Callable[[Tensor], Pose],
+    background: Tensor,
+) -> Estimate:
+    """Decode and render a normalised latent (1, 1, 67, 64) before a flat sRGB background (1, 3, 1, 1).
+
+    `pose_of` maps vertices (1, V, 3) to a pose in the crop.
+    """
+    parts = LatentLayout().split(statistics.denormalise(z))
+    vertices = models.morphable(parts.identity, parts.expression)
+    pose = pose_of(vertices.detach())
+    camera = camera_from_pose(
+        torch.from_numpy(pose.rvec).float()[None], torch.from_numpy(pose.tvec).float()[None], FOCAL, CROP_SIZE
+    )
+    maps = models.autoencoder.decode(parts.texture, models.autoencoder.config.chart_size // 2)
+    rendering = models.renderer.render(vertices, models.atlas.compose(maps), camera, light_from_latent(parts.light))
+    encoded = srgb_from_linear(rendering.color)
+    # Beyond white the gradient would vanish and a burnt-out light could never be turned down.
+    image = torch.where(encoded > 1, 1 + 0.02 * (encoded - 1), encoded)
+    image = torch.lerp(background, image, rendering.alpha)
+    return Estimate(parts, vertices, rendering, image, camera, pose)
+
+
+def _photometric(image: Tensor, photo: Tensor, mask: Tensor, is_monochrome: bool) -> Tensor:
+    """(1,): Charbonnier distance within the mask, so that what is not skin (glasses, hair, a hand) pulls little."""
+    if is_monochrome:
+        luminance = image.new_tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)
+        image, photo = ((x * luminance).sum(1, keepdim=True) for x in (image, photo))
+    squared = (image - photo).square().mean(1, keepdim=True)
+    robust = 0.1 * ((1 + squared / 0.01).sqrt() - 1)
+    return (robust * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)
+
+
+def _widened(mask: Tensor) -> Tensor:
+    """A mask grown by a few pixels: features at its border see both sides."""
+    return torch.nn.functional.max_pool2d(mask, 5, 1, 2)

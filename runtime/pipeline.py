@@ -1,0 +1,293 @@
+"""The main job: a face crop in, an avatar out. Puts models, sampling loop and guidance together.
+
+Knows nothing of which files are written. A photo is always processed by itself: a batch never changes a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models.autoencoder import BranchedAutoencoder, load_autoencoder
+from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
+from ..models.conditioner import Conditioning
+from ..models.denoiser import FitDiffDenoiser, TrainedWith, check_trained_with, load_denoiser
+from ..models.landmarks import load_face_mesh
+from ..models.latent import LatentLayout
+from ..models.morphable import MorphableModel, load_morphable
+from ..models.perceptual import load_perceptual
+from ..models.recogniser import IdentityFeatures, Recogniser, load_recogniser
+from ..rendering.camera import Camera, camera_from_pose, project
+from ..rendering.head_atlas import HeadAtlas, load_head_atlas
+from ..rendering.renderer import HeadMapsTensor, HeadRenderer
+from ..rendering.shader import F0_MAX, Light, light_from_latent, srgb_from_linear
+from .avatar import Avatar, HeadMaps, ReflectanceMaps
+from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
+from .expression import blendshape_weights
+from .face_crop import FaceCrop
+from .face_detector import FaceDetector
+from .guidance import (
+    FOCAL,
+    GUIDANCE_PRESETS,
+    GuidanceModels,
+    PhotoGuidance,
+    PhotoTarget,
+    estimate_from_latent,
+    photo_target,
+)
+from .pose import Pose
+from .report import RunReport, StageClock
+
+
+@dataclass(frozen=True)
+class AvatarOptions:
+    """What a user may choose. `guidance` names a row of GUIDANCE_PRESETS; `cfg` is the classifier-free scale."""
+
+    steps: int = 50
+    guidance: str = "full"
+    cfg: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AvatarResult:
+    """An avatar, how it came about, and the camera and light of its photo for pictures.
+
+    head_maps, vertices, light: as the renderer takes them. camera: in the crop; None without a photo.
+    """
+
+    avatar: Avatar
+    report: RunReport
+    vertices: Tensor  # (1, V, 3) with the photo's expression
+    head_maps: HeadMapsTensor
+    light: Light
+    camera: Camera | None
+
+
+class FitDiffPipeline:
+    """All models of a preset, loaded once; `avatar` and `sample` may be called any number of times."""
+
+    def __init__(
+        self,
+        denoiser: FitDiffDenoiser,
+        guidance_models: GuidanceModels,
+        atlas: HeadAtlas,
+        detector: FaceDetector,
+        cards: tuple[ModelCard, ...],
+    ) -> None:
+        self.denoiser, self.models, self.atlas = denoiser, guidance_models, atlas
+        self.detector, self.cards = detector, cards
+        self.layout = LatentLayout()
+        self._null = self._null_conditioning()
+
+    @property
+    def morphable(self) -> MorphableModel:
+        return self.models.morphable
+
+    @property
+    def renderer(self) -> HeadRenderer:
+        return self.models.renderer
+
+    def avatar(self, crop: FaceCrop, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
+        """The avatar of one photographed face. `on_step(done, total)` is called after every step."""
+        clock = clock or StageClock()
+        with clock.stage("condition"):
+            target = photo_target(crop, self.models)
+            conditioning = self._condition(target.identity, 1.0)
+        config = GUIDANCE_PRESETS[options.guidance]
+        guide = PhotoGuidance(self.models, self.denoiser.statistics, target, config) if config else None
+        with clock.stage("sample"):
+            z = self._sample(conditioning, options, guide, on_step)
+        with clock.stage("decode"):
+            posed = guide or PhotoGuidance(self.models, self.denoiser.statistics, target, GUIDANCE_PRESETS["full"])  # type: ignore[arg-type]
+            with torch.no_grad():
+                estimate = estimate_from_latent(z, self.models, self.denoiser.statistics, posed.posed, target.background)
+                similarity, error = self._measured(estimate.image, estimate.vertices, estimate.camera, target)
+            result = self._finished(z, options, crop, estimate.pose, similarity, error, guide, clock)
+        return result
+
+    def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
+        """An unconditional face: the person that the seed stands for."""
+        clock = clock or StageClock()
+        with clock.stage("sample"):
+            z = self._sample(self._null, options, None, on_step)
+        with clock.stage("decode"):
+            return self._finished(z, options, None, None, {}, None, None, clock)
+
+    def _sample(self, conditioning: Conditioning, options: AvatarOptions, guide: PhotoGuidance | None, on_step: Any) -> Tensor:
+        network, schedule = self.denoiser.denoiser, self.denoiser.config.schedule
+        predictor = classifier_free(
+            lambda z, t: network(z, t, conditioning), lambda z, t: network(z, t, self._null), options.cfg
+        )
+        config = SamplerConfig(steps=options.steps)
+        generators = seeded_generators([options.seed])
+        first = torch.tensor([ddim_timesteps(config, schedule)[0]])
+        z_t = network.start(draw_noise(generators, self.layout.shape), first, conditioning)
+
+        def guidance(z_0: Tensor, step: Any) -> Tensor:
+            delta = guide(z_0, step) if guide else torch.zeros_like(z_0)
+            if on_step:
+                on_step(step.index + 1, step.count)
+            return delta
+
+        with torch.no_grad():
+            return sample(predictor, z_t, schedule, config, guidance, generators)
+
+    @torch.no_grad()
+    def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:
+        return self.denoiser.conditioner(features, torch.tensor([present]))
+
+    @torch.no_grad()
+    def _null_conditioning(self) -> Conditioning:
+        """The paper's empty image: what the recogniser makes of black."""
+        size = self.models.recogniser.chip_size
+        return self._condition(self.models.recogniser(torch.zeros(1, 3, size, size)), 0.0)
+
+    def _measured(
+        self, image: Tensor, vertices: Tensor, camera: Camera, target: PhotoTarget
+    ) -> tuple[dict[str, float], float]:
+        from .face_chip import warp_chip
+
+        recogniser = self.models.recogniser
+        chip = warp_chip(image.clamp(0, 1), target.chip_from_crop, recogniser.chip_size)
+        embedding = recogniser(chip).embedding
+        cosine = float(recogniser.similarity(embedding, target.identity.embedding))
+        distance = float((embedding - target.identity.embedding).norm())
+        points = project(camera, self.morphable.landmarks(vertices))[0, :, :2]
+        valid = self.morphable.landmark_valid
+        error = float((points - target.landmarks[0])[valid].norm(dim=1).mean()) / target.eye_distance
+        return {"guiding": cosine, "guiding_l2": distance}, error
+
+    @torch.no_grad()
+    def _finished(
+        self,
+        z: Tensor,
+        options: AvatarOptions,
+        crop: FaceCrop | None,
+        pose: Pose | None,
+        similarity: dict[str, float],
+        landmark_error: float | None,
+        guide: PhotoGuidance | None,
+        clock: StageClock,
+    ) -> AvatarResult:
+        parts = self.layout.split(self.denoiser.statistics.denormalise(z))
+        maps = self.models.autoencoder.decode(parts.texture)
+        head = self.atlas.compose(maps)
+        neutral = self.morphable(parts.identity)
+        vertices = self.morphable(parts.identity, parts.expression)
+        light = light_from_latent(parts.light)
+        offset = vertices - neutral
+        topology = self.morphable.topology()
+        weights = blendshape_weights(offset[0].numpy(), topology.blendshapes)
+        named = {n: round(float(w), 4) for n, w in zip(topology.blendshape_names, weights, strict=True) if w > 0.005}
+        light_values = {
+            "ambient": light.ambient[0].tolist(),
+            "directional": light.directional[0].tolist(),
+            "direction": light.direction[0].tolist(),
+        }
+        pose_values = _pose_values(pose)
+        avatar = Avatar(
+            vertices=neutral[0].numpy(),
+            expression_offset=offset[0].numpy(),
+            expression_weights=named,
+            topology=topology,
+            face_maps=reflectance_maps(maps),
+            head_maps=head_maps_from_tensors(head),
+            light=light_values,
+            pose=pose_values,
+            models=self.cards,
+            seed=options.seed,
+        )
+        report = RunReport(
+            options=asdict(options) | {"photo": crop is not None},
+            seed=options.seed,
+            photo_sha256=crop.photo_sha256 if crop else None,
+            face_index=crop.face_index if crop else None,
+            face_count=len(crop.faces) if crop else None,
+            models=self.cards,
+            similarity=similarity,
+            landmark_error=landmark_error,
+            pose=pose_values,
+            light=light_values,
+            stages=tuple(clock.stages),
+            seconds=clock.total(),
+            guidance=guide.history if guide else [],
+            notes=crop.notes if crop else (),
+        )
+        camera = None
+        if pose is not None:
+            rvec, tvec = (torch.from_numpy(v).float()[None] for v in (pose.rvec, pose.tvec))
+            camera = camera_from_pose(rvec, tvec, FOCAL, 224)
+        return AvatarResult(avatar, report, vertices, head, light, camera)
+
+
+def reflectance_maps(maps: Tensor) -> ReflectanceMaps:
+    """(1, 9, S, S) in [0, 1] -> numpy maps."""
+    rows = maps[0].permute(1, 2, 0).numpy()
+    normal = rows[..., 6:9] * 2 - 1
+    normal = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+    specular = np.repeat(rows[..., 3:6].mean(-1, keepdims=True), 3, -1)
+    return ReflectanceMaps(np.ascontiguousarray(rows[..., :3]), specular, normal.astype(np.float32))
+
+
+def head_maps_from_tensors(head: HeadMapsTensor) -> HeadMaps:
+    """The renderer's maps (1, C, T, T), linear -> numpy maps as an exporter takes them."""
+    assert head.specular is not None and head.normal is not None
+    assert head.roughness is not None and head.alpha is not None
+    color = torch.cat([srgb_from_linear(head.albedo), head.alpha], 1)[0].permute(1, 2, 0).clamp(0, 1)
+    normal = head.normal[0].permute(1, 2, 0).numpy()
+    normal = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+    return HeadMaps(
+        np.ascontiguousarray(color.numpy()),
+        np.ascontiguousarray((head.specular[0, 0] / F0_MAX).clamp(0, 1).numpy()),
+        np.ascontiguousarray(normal),
+        np.ascontiguousarray(head.roughness[0, 0].numpy()),
+    )
+
+
+def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
+    if pose is None:
+        return None
+    yaw, pitch, roll = pose.yaw_pitch_roll()
+    return {
+        "yaw_degrees": yaw, "pitch_degrees": pitch, "roll_degrees": roll, "rvec": pose.rvec.tolist(),
+        "tvec_metres": pose.tvec.tolist(), "focal_px": FOCAL, "image_px": 224, "reprojection_px": pose.error,
+    }  # fmt: skip
+
+
+def load_pipeline(assets: Path | None = None, threads: int | None = None) -> FitDiffPipeline:
+    """The default preset from the embedded assets, or from a folder laid out alike.
+
+    Raises:
+        MissingError: a model is absent, damaged, or not the one that the denoiser was trained with.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    folder = assets or assets_dir()
+    morphable, morphable_card = load_morphable(folder / "morphable.safetensors")
+    recogniser, recogniser_card = load_recogniser(folder / "recogniser")
+    face_mesh, face_mesh_card = load_face_mesh(folder / "landmarks")
+    perceptual, perceptual_card = load_perceptual(folder / "perceptual")
+    atlas, atlas_card = load_head_atlas(folder / "head_atlas.safetensors")
+    autoencoder = load_autoencoder(folder / "autoencoder").requires_grad_(False)
+    autoencoder_card = load_checkpoint(folder / "autoencoder").card
+    denoiser = load_denoiser(folder / "denoiser")
+    detector = FaceDetector(folder / "detector")
+    given = TrainedWith(recogniser_card.name, recogniser_card.sha256, morphable_card.sha256, autoencoder_card.sha256)
+    check_trained_with(denoiser.trained_with, given)
+    assert denoiser.card is not None
+    small_atlas = load_head_atlas(folder / "head_atlas.safetensors", size=512)[0]
+    renderer = HeadRenderer(
+        morphable.triangles, morphable.corner_uv, morphable.triangle_part, morphable.config.part_names
+    )
+    models = GuidanceModels(autoencoder, morphable, small_atlas, renderer, recogniser, face_mesh, perceptual)
+    cards = (
+        morphable_card, atlas_card, denoiser.card, autoencoder_card, recogniser_card, face_mesh_card,
+        perceptual_card, detector.card,
+    )  # fmt: skip
+    return FitDiffPipeline(denoiser, models, atlas, detector, cards)

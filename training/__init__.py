@@ -1,0 +1,1 @@
+"""Synthetic faces, losses and the training loops."""

@@ -1,0 +1,252 @@
+"""`fitdiff synthesize`: training data without anybody's face.
+
+Random heads of the morphable model, skins of the appearance model, lights, poses and expressions, photographed by
+the product's own renderer, then spoilt as photographs are. Every face has its own seed: a data set can be cut short,
+continued or made in parallel with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from ..assets.makehuman_sampling import sample_expression_weights
+from ..models.morphable import MorphableModel, load_morphable
+from ..rendering.camera import Camera, camera_front, project, rotation_from_rodrigues
+from ..rendering.head_atlas import HeadAtlas, load_head_atlas
+from ..rendering.renderer import HeadMapsTensor, HeadRenderer
+from ..rendering.shader import Light, latent_from_light, srgb_from_linear
+from ..runtime.face_chip import five_points_from_landmarks
+from ..runtime.face_crop import CROP_SIZE, framing_transform
+from .reflectance import SkinAppearanceModel, sample_traits
+from .skins import load_skins
+
+FORMAT = "fitdiff-synthetic-1"
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """count: triplets of maps; photos_per_face: photographs of each; held_out: share of maps kept for validation."""
+
+    skins: Path
+    count: int = 1000
+    photos_per_face: int = 4
+    seed: int = 0
+    held_out: float = 0.04
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class SyntheticPhoto:
+    """One photograph and the truth behind it; shapes as in `faces.safetensors`, without the leading axis."""
+
+    pixels: np.ndarray  # (224, 224, 3) uint8 sRGB
+    expression: np.ndarray  # (25,)
+    light: np.ndarray  # (9,) log L_a | log L_d | direction
+    five_points: np.ndarray  # (5, 2) crop pixels
+    landmarks: np.ndarray  # (468, 2) crop pixels
+
+
+class SyntheticStudio:
+    """Everything that one process needs to make faces and photograph them."""
+
+    def __init__(self, skins: Path) -> None:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        self.model: MorphableModel = load_morphable()[0]
+        self.atlas: HeadAtlas = load_head_atlas(size=512)[0]
+        self.skins = load_skins(skins, self.model)
+        self.appearance = SkinAppearanceModel(self.skins, self.model)
+        self.renderer = HeadRenderer(
+            self.model.triangles, self.model.corner_uv, self.model.triangle_part, self.model.config.part_names
+        )
+
+    def identity(self, seed: int, index: int) -> np.ndarray:
+        """(158,) coefficients of face `index`."""
+        return np.random.default_rng([seed, index, 0]).standard_normal(158).astype(np.float32)
+
+    def maps(self, seed: int, index: int) -> np.ndarray:
+        """(9, 512, 512) uint8 maps of face `index`."""
+        rng = np.random.default_rng([seed, index, 1])
+        identity = torch.from_numpy(self.identity(seed, index))[None]
+        return self.appearance.sample(sample_traits(self.model.attributes(identity)[0].numpy(), rng), rng)
+
+    @torch.no_grad()
+    def photograph(self, maps: np.ndarray, seed: int, index: int, take: int) -> SyntheticPhoto:
+        """Photograph `take` of face `index`."""
+        rng = np.random.default_rng([seed, index, 2, take])
+        identity = torch.from_numpy(self.identity(seed, index))[None]
+        names = list(self.model.config.blendshape_names)
+        weights = sample_expression_weights(names, 1, seed=int(rng.integers(2**31)))
+        weights = torch.from_numpy(weights) * float(rng.beta(2, 1.5))
+        expression = weights @ self.model.expression_of_blendshapes
+        vertices = self.model(identity, expression)
+        light = sample_light(rng)
+        face = torch.from_numpy(maps)[None].float() / 255
+        head = self.atlas.compose(torch.nn.functional.avg_pool2d(face, 2))
+        if rng.random() < 0.75:
+            head = with_hair(head, self.atlas, rng)
+        camera, points = framed_camera(self.model, vertices, rng)
+        rendering = self.renderer.render(vertices, head, camera, light)
+        encoded = srgb_from_linear(rendering.color[0]).clamp(0, 1).permute(1, 2, 0).numpy()
+        alpha = rendering.alpha[0, 0].numpy()[..., None]
+        picture = alpha * encoded + (1 - alpha) * background(CROP_SIZE, rng)
+        return SyntheticPhoto(
+            spoil(picture, rng), expression[0].numpy(), latent_from_light(light)[0].numpy(),
+            five_points_from_landmarks(points), points.astype(np.float32),
+        )  # fmt: skip
+
+
+def sample_light(rng: np.random.Generator) -> Light:
+    """Ambient and one directional light, exposed so that a face is neither black nor burnt out."""
+    share = rng.beta(2, 2)  # of the directional light
+    exposure = np.exp(rng.normal(0.1, 0.22))
+    tint = np.exp(rng.normal(0, 0.05, (2, 3)))
+    yaw, pitch = rng.normal(0, 0.75), rng.normal(0.45, 0.4)
+    direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+    direction[2] = abs(direction[2]) * 0.9 + 0.1
+    tensors = [
+        exposure * (0.95 - 0.7 * share) * tint[0],
+        exposure * (0.25 + 0.95 * share) * tint[1],
+        direction / np.linalg.norm(direction),
+    ]
+    return Light(*[torch.from_numpy(t).float()[None] for t in tensors])
+
+
+def framed_camera(
+    model: MorphableModel, vertices: torch.Tensor, rng: np.random.Generator
+) -> tuple[Camera, np.ndarray]:
+    """A camera at a random place that frames the face as `runtime.face_crop` does, and the landmarks (468, 2) in it."""
+    yaw, pitch, roll = np.clip(rng.normal(0, [0.26, 0.13, 0.05]), -0.7, 0.7)
+    distance = float(np.exp(rng.uniform(np.log(0.55), np.log(2.5))))
+    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), distance, 1000.0, CROP_SIZE, yaw=float(yaw), pitch=float(pitch))
+    turn = rotation_from_rodrigues(torch.tensor([[0.0, 0.0, float(roll)]]))
+    camera = Camera(
+        camera.focal, camera.principal, turn @ camera.rotation, (turn @ camera.translation[..., None])[..., 0],
+        CROP_SIZE, CROP_SIZE,
+    )  # fmt: skip
+    points = project(camera, model.landmarks(vertices))[0, :, :2].numpy()
+    frame = framing_transform(points + rng.normal(0, 2, 2))
+    framed = camera.cropped(torch.from_numpy(frame).float(), CROP_SIZE, CROP_SIZE)
+    return framed, points @ frame[:, :2].T + frame[:, 2]
+
+
+def with_hair(head: HeadMapsTensor, atlas: HeadAtlas, rng: np.random.Generator) -> HeadMapsTensor:
+    """Short hair painted on the scalp, for the photograph only: recognisers have never seen a bald world."""
+    size = atlas.size
+    y, x = np.mgrid[0:size, 0:size] / size
+    line = rng.uniform(0.19, 0.25) + 0.25 * np.clip(np.abs(x - 0.5) - rng.uniform(0.08, 0.14), 0, None) ** 1.2 * 4
+    ear = (np.abs(np.abs(x - 0.5) - 0.2) < 0.045) & (np.abs(y - 0.4) < 0.08)
+    cover = 1 / (1 + np.exp((y - np.minimum(line, 0.44)) * 90)) * ~ear * (y < 0.62)
+    strands = cv2.GaussianBlur(rng.standard_normal((size, size)).astype(np.float32), (0, 0), sigmaX=0.7, sigmaY=4)
+    melanin = rng.choice([0.012, 0.03, 0.09, 0.2], p=[0.4, 0.3, 0.15, 0.15])
+    tint = np.array([1.0, 0.66, 0.42]) ** (0 if melanin > 0.15 and rng.random() < 0.5 else 1)
+    colour = (melanin * tint)[:, None, None] * np.exp(strands * 3)
+    mask = torch.from_numpy(cover).float()[None, None]
+    hair = torch.from_numpy(colour).float()[None].clamp(0, 1)
+    return HeadMapsTensor(
+        torch.lerp(head.albedo, hair, mask), head.specular, head.normal, head.roughness, head.alpha
+    )
+
+
+def background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """(size, size, 3): a smooth wall or blurred shapes."""
+    cells = int(rng.choice([2, 3, 6, 12]))
+    coarse = rng.uniform(0, 1) + rng.normal(0, 0.1, 3) + rng.normal(0, rng.uniform(0, 0.25), (cells, cells, 1))
+    coarse = np.clip(coarse + rng.normal(0, 0.05, (cells, cells, 3)), 0, 1)
+    return cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+
+
+def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) sRGB in [0, 1] -> uint8: colour cast, blur, low resolution, noise, occlusion, monochrome, JPEG."""
+    image = picture.astype(np.float32)
+    size = len(image)
+    if rng.random() < 0.12:  # a hand, a hat, a strand of hair
+        corner, extent = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(0.06, 0.22, 2) * size
+        cover = np.zeros((size, size), np.float32)
+        cv2.ellipse(cover, (tuple(corner), tuple(2 * extent), float(rng.uniform(0, 180))), 1.0, -1)
+        cover = cv2.GaussianBlur(cover, (0, 0), 1.5)[..., None]
+        image = image * (1 - cover) + cover * rng.uniform(0, 1, 3).astype(np.float32)
+    image = image * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32) + np.float32(rng.normal(0, 0.02))
+    image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.1)))
+    if rng.random() < 0.12:
+        image = np.repeat(image @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, 2)
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.4)))
+    if rng.random() < 0.3:
+        small = int(size * rng.uniform(0.3, 0.8))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size), interpolation=cv2.INTER_LINEAR)
+    image = image + rng.normal(0, rng.gamma(1.2, 0.008), image.shape).astype(np.float32)
+    pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    if rng.random() < 0.5:
+        _, code = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
+        pixels = cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1]
+    return pixels
+
+
+@cache
+def _studio(skins: str) -> SyntheticStudio:
+    return SyntheticStudio(Path(skins))
+
+
+def _make_maps(skins: str, out: str, seed: int, index: int) -> int:
+    np.load(out, mmap_mode="r+")[index] = _studio(skins).maps(seed, index)
+    return index
+
+
+def _make_photos(skins: str, maps: str, seed: int, index: int, takes: int) -> list[SyntheticPhoto]:
+    face = np.array(np.load(maps, mmap_mode="r")[index])
+    return [_studio(skins).photograph(face, seed, index, take) for take in range(takes)]
+
+
+def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int, int], None]) -> None:
+    """Write a training folder: maps.npy, photos.npy, faces.safetensors and, last of all, index.json.
+
+    `progress(stage, done, total)` is called after every face.
+
+    Raises:
+        UsageError: the folder of skins holds none.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    studio = _studio(str(config.skins))
+    maps_path = str(out / "maps.npy")
+    shape = (config.count, 9, 512, 512)
+    np.lib.format.open_memmap(maps_path, "w+", np.uint8, shape).flush()
+    photos = np.lib.format.open_memmap(
+        str(out / "photos.npy"), "w+", np.uint8, (config.count * config.photos_per_face, CROP_SIZE, CROP_SIZE, 3)
+    )
+    truth: dict[str, list[np.ndarray]] = {name: [] for name in ("expression", "light", "five_points", "landmarks")}
+    skins, seed, takes = str(config.skins), config.seed, config.photos_per_face
+    with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
+        todo = [pool.submit(_make_maps, skins, maps_path, seed, i) for i in range(config.count)]
+        for done, job in enumerate(todo, 1):
+            job.result()
+            progress("maps", done, config.count)
+        jobs = [pool.submit(_make_photos, skins, maps_path, seed, i, takes) for i in range(config.count)]
+        for index, job in enumerate(jobs):
+            for take, photo in enumerate(job.result()):
+                photos[index * takes + take] = photo.pixels
+                for name, rows in truth.items():
+                    rows.append(getattr(photo, name))
+            progress("photos", index + 1, config.count)
+    photos.flush()
+    arrays = {name: np.stack(rows).astype(np.float32) for name, rows in truth.items()}
+    arrays["map_index"] = np.arange(config.count, dtype=np.int32).repeat(takes)
+    arrays["identity"] = np.stack([studio.identity(seed, i) for i in range(config.count)])[arrays["map_index"]]
+    save_file(arrays, str(out / "faces.safetensors"))
+    held_out = list(range(config.count - max(1, round(config.held_out * config.count)), config.count))
+    index = {
+        "format": FORMAT, "config": {**asdict(config), "skins": config.skins.name}, "held_out": held_out,
+        "skins": {skin.name: skin.source for skin in studio.skins},
+    }  # fmt: skip
+    (out / "index.json").write_text(json.dumps(index, indent=1))
