@@ -195,7 +195,7 @@ class PhotoGuidance:
             total = sum(getattr(self.config, name) * value for name, value in terms.items())
             assert isinstance(total, Tensor)
             (gradient,) = torch.autograd.grad(total.sum(), z)
-        return gradient, {name: float(value) for name, value in terms.items()} | {"total": float(total)}
+        return gradient, {name: float(value.detach()) for name, value in (terms | {"total": total}).items()}
 
     def losses(self, estimate: Estimate) -> dict[str, Tensor]:
         """The five terms of equation 2, each (1,), 0 for a perfect match."""

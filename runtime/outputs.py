@@ -1,7 +1,7 @@
 """An output folder that appears whole or not at all.
 
-Files are made in a temporary folder on the same file system and moved into place when all of them are there. This
-file knows nothing of what is in them.
+Files are made in a temporary folder on the same file system and moved into place when all of them are there.
+This file knows nothing of what is in them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ..errors import UsageError
 def whole_folder(target: Path) -> Iterator[Path]:
     """`with whole_folder(out) as folder:` yields an empty folder whose files come to `target` at the end.
 
-    If the block raises, `target` is as it was: absent, or with the files of an earlier run. If `target` is there, the
-    new files replace those of the same name and all others stay; should a move fail, the ones before it are undone.
+    If the block raises, `target` is as it was: absent, or with the files of an earlier run. If `target` is
+    there, the new files replace those of the same name and all others stay; should a move fail, the ones
+    before it are undone.
 
     Raises:
         UsageError: `target` is a file, or nothing can be written there; known before the block runs.
@@ -61,8 +62,8 @@ def _work_folder(target: Path, made: list[Path]) -> Path:
             work = target.parent / name
         work.mkdir()
     except OSError as error:
-        remedy = "choose another --out, or change the permissions"
-        raise UsageError(f"output folder {target}", f"{error.strerror}", "a folder to write in", remedy) from error
+        thing, remedy = f"output folder {target}", "choose another --out, or change the permissions"
+        raise UsageError(thing, f"{error.strerror}", "a folder to write in", remedy) from error
     return work
 
 

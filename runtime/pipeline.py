@@ -253,7 +253,7 @@ def head_maps_from_tensors(head: HeadMapsTensor) -> HeadMaps:
 def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
     if pose is None:
         return None
-    yaw, pitch, roll = pose.yaw_pitch_roll()
+    yaw, pitch, roll = pose.yaw_pitch_roll
     return {
         "yaw_degrees": yaw, "pitch_degrees": pitch, "roll_degrees": roll, "rvec": pose.rvec.tolist(),
         "tvec_metres": pose.tvec.tolist(), "focal_px": FOCAL, "image_px": 224, "reprojection_px": pose.error,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fitdiff.models.latent import LatentLayout, LatentParts, LatentStatistics
 
 

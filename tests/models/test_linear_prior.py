@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fitdiff.models.linear_prior import (
     LinearDenoiser,
     LinearPriorFit,
@@ -57,12 +58,10 @@ def test_ddim_with_it_reproduces_mean_and_covariance() -> None:
         SamplerConfig(steps=200),
     )
     covariance = torch.cov(z_0.T)
-    print(
-        f"mean off by {(z_0.mean(0) - mu).abs().max():.3f}, covariance by {(covariance - sigma).abs().max():.3f}"
-        f" of {sigma.abs().max():.1f}"
-    )
-    assert (z_0.mean(0) - mu).abs().max() < 0.1
-    assert (covariance - sigma).abs().max() < 0.06 * sigma.abs().max()
+    mean_error, covariance_error = (z_0.mean(0) - mu).abs().max(), (covariance - sigma).abs().max()
+    print(f"mean off by {mean_error:.3f}, covariance by {covariance_error:.3f} of {sigma.abs().max():.1f}")
+    assert mean_error < 0.1
+    assert covariance_error < 0.06 * sigma.abs().max()
 
 
 def test_at_alpha_bar_one_the_prior_itself_is_sampled() -> None:

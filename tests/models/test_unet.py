@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
 from fitdiff.errors import MissingError
 from fitdiff.models.checkpoint import ModelCard
 from fitdiff.models.denoiser import (
@@ -20,7 +22,6 @@ from fitdiff.models.latent import LatentLayout
 from fitdiff.models.recogniser import IdentityFeatures
 from fitdiff.models.spade import SpadeNorm
 from fitdiff.models.unet import ResidualBlock, UNet, UNetConfig
-from torch import Tensor
 
 SMALL = DenoiserConfig(
     unet=UNetConfig(

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from fitdiff.models.schedule import DiffusionSchedule, predict_z0
 from fitdiff.runtime.ddim import (
     GuidanceStep,
@@ -16,7 +18,6 @@ from fitdiff.runtime.ddim import (
     sample,
     seeded_generators,
 )
-from torch import Tensor
 
 SHAPE = (1, 11, 8)
 SCHEDULE = DiffusionSchedule()

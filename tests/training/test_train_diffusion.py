@@ -9,6 +9,8 @@ import pytest
 import safetensors.numpy
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from fitdiff.errors import MissingError, UsageError
 from fitdiff.models.autoencoder import AutoencoderConfig, BranchedAutoencoder
 from fitdiff.models.denoiser import DenoiserConfig, TrainedWith, load_denoiser
@@ -25,7 +27,6 @@ from fitdiff.training.diffusion_losses import (
 )
 from fitdiff.training.state import Budget
 from fitdiff.training.train_diffusion import DiffusionTrainer, DiffusionTrainingConfig, train_diffusion
-from torch import Tensor
 
 MAP_SHAPES = ((8, 17, 17), (12, 8, 8), (16, 4, 4))
 EMBEDDING = 24
@@ -96,10 +97,12 @@ CONFIG = DiffusionTrainingConfig(
 
 def test_the_unet_learns_what_the_linear_prior_cannot(tmp_path: Path) -> None:
     data = synthetic_data(SMALL.layout)
-    config = replace(CONFIG, budget=Budget(steps=100), batch=16, learning_rate=4e-3, bfloat16=False, warmup=10)
+    config = replace(
+        CONFIG, budget=Budget(steps=100), learning_rate=4e-3, bfloat16=False
+    )
     result = train_diffusion(config, data, GRAM, tmp_path)
     print({name: round(value, 3) for name, value in result.validation.items()})
-    assert result.validation["texture/200"] < 0.9  # 1 is the linear prior
+    assert result.validation["texture/200"] < 0.95  # 1 is the linear prior
     assert result.validation["ratio"] < 1.0
     assert list((tmp_path / "logs").iterdir())
     model = load_denoiser(result.checkpoint)

@@ -1,0 +1,98 @@
+"""What this installation can do, and what to do about what it cannot.
+
+Works where packages are missing: everything beyond the standard library is looked for before it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Literal
+
+State = Literal["ok", "note", "missing"]
+
+CORE = {  # distribution -> module
+    "torch": "torch", "numpy": "numpy", "safetensors": "safetensors", "opencv-python-headless": "cv2",
+    "pillow": "PIL", "click": "click", "rich": "rich",
+}  # fmt: skip
+EXTRAS = {"train": {"tensorboard": "tensorboard"}}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `missing` means that an avatar cannot be made without it."""
+
+    group: str
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> tuple[Finding, ...]:
+    """Look at everything, the cheap things first."""
+    packages = tuple(_packages())
+    if any(finding.state == "missing" for finding in packages):
+        return packages
+    return (*packages, *_backends(), *_models())
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding("packages", "python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield Finding("packages", "fitdiff", "ok", _version("fitdiff") or "used from its source folder")
+    for distribution, module in CORE.items():
+        found = find_spec(module) is not None
+        detail = _version(distribution) or ("version unknown" if found else "not installed")
+        remedy = "" if found else f"pip install {distribution}"
+        yield Finding("packages", distribution, "ok" if found else "missing", detail, remedy)
+    for extra, modules in EXTRAS.items():
+        for distribution, module in modules.items():
+            if find_spec(module):
+                yield Finding("packages", distribution, "ok", _version(distribution) or "version unknown")
+            else:
+                remedy = f"for `fitdiff {extra}`: pip install 'fitdiff[{extra}]'"
+                yield Finding("packages", distribution, "note", "not installed", remedy)
+
+
+def _backends() -> Iterator[Finding]:
+    import torch
+
+    try:
+        from ..native import raster
+
+        yield Finding("backends", "rasteriser", "ok", f"compiled ({raster.__name__})")
+    except ImportError:
+        remedy = "slower, same pictures; `pip install .` with a C++ compiler builds the fast one"
+        yield Finding("backends", "rasteriser", "note", "PyTorch twin", remedy)
+    yield Finding("backends", "torch (CPU)", "ok", torch.__version__)
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} logical cores"
+    yield Finding("backends", "threads", "ok", threads)
+
+
+def _models() -> Iterator[Finding]:
+    from ..models.checkpoint import assets_dir
+    from .registry import installed_models, mismatch
+
+    source = "FITDIFF_ASSETS" if os.environ.get("FITDIFF_ASSETS") else "embedded"
+    yield Finding("models", "folder", "ok", f"{assets_dir()} ({source})")
+    models = installed_models()
+    for model in models:
+        if model.problem is not None:
+            yield Finding("models", model.name, "missing", f"got {model.problem.got}", model.problem.remedy)
+        elif model.card is not None:
+            detail = f"{model.card.name}, {model.bytes / 2**20:.1f} MiB, SHA-256 agrees"
+            yield Finding("models", model.name, "ok", detail)
+    if problem := mismatch(models):
+        yield Finding("models", "together", "missing", str(problem), problem.remedy)
+
+
+def _version(distribution: str) -> str:
+    """Installed version, empty where the distribution is unknown."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

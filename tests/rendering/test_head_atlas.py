@@ -1,0 +1,74 @@
+"""Face maps inside the whole head's textures."""
+
+import pytest
+import torch
+
+from fitdiff.models.morphable import load_morphable
+from fitdiff.rendering.camera import camera_front
+from fitdiff.rendering.head_atlas import HeadAtlas, load_head_atlas
+from fitdiff.rendering.renderer import HeadRenderer
+from fitdiff.rendering.shader import Light, linear_from_srgb
+
+
+@pytest.fixture(scope="module")
+def atlas() -> HeadAtlas:
+    return load_head_atlas(size=512)[0]
+
+
+def face_of(color: tuple[float, float, float], size: int = 256) -> torch.Tensor:
+    maps = torch.full((1, 9, size, size), 0.5)
+    maps[:, :3] = torch.tensor(color).view(1, 3, 1, 1)
+    maps[:, 3:6], maps[:, 8] = 0.35, 1.0
+    return maps
+
+
+def test_face_maps_are_kept_exactly_in_the_middle(atlas: HeadAtlas) -> None:
+    maps = torch.rand(1, 9, 256, 256, generator=torch.Generator().manual_seed(0))
+    head = atlas.compose(maps)
+    x, y, _ = (value // 2 for value in atlas.config.face_block)
+    middle = slice(y + 100, y + 150), slice(x + 100, x + 150)
+    expected = linear_from_srgb(maps[:, :3, 100:150, 100:150])
+    assert torch.allclose(head.albedo[:, :, *middle], expected, atol=1e-6)
+
+
+def test_tone_goes_on_beyond_the_face(atlas: HeadAtlas) -> None:
+    dark, light = (atlas.compose(face_of(c)).albedo for c in ((0.35, 0.24, 0.18), (0.85, 0.70, 0.60)))
+    x, y, width, height = (value // 2 for value in atlas.config.neck_rect)
+    neck = slice(y + height // 3, y + 2 * height // 3), slice(x + width // 3, x + 2 * width // 3)
+    expected = linear_from_srgb(torch.tensor([0.35, 0.24, 0.18])) / linear_from_srgb(torch.tensor([0.85, 0.70, 0.60]))
+    ratio = dark[0, :, *neck].mean((1, 2)) / light[0, :, *neck].mean((1, 2))
+    assert torch.allclose(ratio, expected, rtol=0.15)
+    x, y, width, height = (value // 2 for value in atlas.config.eye_rect)
+    eye = slice(y, y + height), slice(x, x + width)
+    assert torch.equal(dark[..., *eye], light[..., *eye])  # eyes are no skin
+
+
+def test_no_seam_at_the_block(atlas: HeadAtlas) -> None:
+    """Across the block's edge the albedo steps no more than the neutral skin itself does."""
+    x, y, side = (value // 2 for value in atlas.config.face_block)
+    albedo = atlas.compose(face_of((0.6, 0.45, 0.38))).albedo[0].mean(0)
+    rows = slice(y + 20, y + side // 2)
+    for column in (x, x + side):
+        step = (albedo[rows, column] - albedo[rows, column - 1]).abs().mean()
+        usual = (albedo[rows, column - 8 : column + 8].diff(dim=1)).abs().mean()
+        assert float(step) < 2 * float(usual) + 2e-3
+
+
+def test_a_mark_on_the_characters_left_cheek_shows_on_the_images_right(atlas: HeadAtlas) -> None:
+    model, _ = load_morphable()
+    maps = face_of((0.5, 0.5, 0.5))
+    maps[:, :3, 120:150, 170:190] = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)  # right of the chart
+    renderer = HeadRenderer(model.triangles, model.corner_uv, model.triangle_part, model.config.part_names)
+    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), 1.2, 900.0, 224)
+    light = Light(torch.full((1, 3), 1.0), torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
+    color = renderer.render(model.mean[None], atlas.compose(maps), camera, light).color[0]
+    red = color[0] - color[1] > 0.3
+    rows, columns = red.nonzero().unbind(1)
+    assert len(columns) > 20
+    assert columns.float().mean() > 125  # the image's middle is 112
+    assert 90 < rows.float().mean() < 190
+
+
+def test_another_size_is_refused(atlas: HeadAtlas) -> None:
+    with pytest.raises(ValueError, match="256, 256"):
+        atlas.compose(torch.zeros(1, 9, 512, 512))

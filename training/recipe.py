@@ -1,0 +1,94 @@
+"""The default preset's training runs: which models, weights and losses go together, from a data folder on.
+
+`train_autoencoder` and `train_diffusion` know their loops; this file knows with what the default is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ..models.autoencoder import load_autoencoder
+from ..models.checkpoint import load_checkpoint
+from ..models.denoiser import TrainedWith
+from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
+from ..models.morphable import MorphableModel, load_morphable
+from ..models.perceptual import load_perceptual, perceptual_distance
+from ..models.recogniser import load_recogniser
+from .diffusion_data import prepare
+from .diffusion_losses import vertex_gram
+from .skins import CHART, chart_mask, face_weight
+from .state import Budget
+from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, train_autoencoder
+from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
+
+NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
+
+
+def default_autoencoder_config(budget: Budget) -> AutoencoderTrainingConfig:
+    """Losses as the embedded autoencoder was trained with."""
+    return AutoencoderTrainingConfig(
+        budget=budget,
+        perceptual_weight=0.1,
+        perceptual_crops=2,
+        adversarial_weight=0.08,
+        adversarial_after=0.72,
+    )
+
+
+def train_default_autoencoder(
+    config: AutoencoderTrainingConfig, data: Path, out: Path, resume: bool = False
+) -> AutoencoderResult:
+    """`train_autoencoder` with the embedded perceptual network; the features of the face count most."""
+    network = load_perceptual()[0]
+    morphable = load_morphable()[0]
+    return train_autoencoder(
+        config,
+        data,
+        out,
+        resume,
+        perceptual=lambda a, b: perceptual_distance(network, a, b),
+        importance=chart_importance(morphable),
+    )
+
+
+def train_default_diffusion(
+    config: DiffusionTrainingConfig, data: Path, autoencoder: Path, out: Path, resume: bool = False
+) -> DiffusionResult:
+    """`train_diffusion` with the embedded recogniser and morphable model, on latents of a given autoencoder.
+
+    Args:
+        autoencoder: its checkpoint, with or without `.safetensors`.
+    """
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    recogniser, recogniser_card = load_recogniser()
+    morphable, morphable_card = load_morphable()
+    network = load_autoencoder(autoencoder).requires_grad_(False)
+    trained_with = TrainedWith(
+        recogniser_card.name,
+        recogniser_card.sha256,
+        morphable_card.sha256,
+        load_checkpoint(autoencoder).card.sha256,
+    )
+    prepared = prepare(data, network, recogniser, trained_with, quiet=config.quiet)
+    gram = vertex_gram(morphable.identity_basis, morphable.expression_basis)
+    return train_diffusion(config, prepared, gram, out, resume)
+
+
+def chart_importance(morphable: MorphableModel) -> np.ndarray:
+    """(512, 512) float32, 1 on average: eyes, brows, nose and lips most, then the face, then the rest."""
+    uv = (morphable.corner_uv[morphable.landmark_triangles] * morphable.landmark_barycentrics[..., None]).sum(
+        1
+    )
+    x, y, _ = morphable.config.face_block
+    points = uv.numpy() * morphable.config.atlas_size - np.array([x, y])
+    features = np.zeros((CHART, CHART), np.float32)
+    for contour in (LEFT_EYE, RIGHT_EYE, LEFT_BROW, RIGHT_BROW, LIPS_OUTER, NOSTRILS):
+        cv2.fillConvexPoly(features, cv2.convexHull(points[list(contour)].astype(np.int32)), 1.0)
+    features = cv2.GaussianBlur(cv2.dilate(features, np.ones((13, 13))), (0, 0), 5)
+    weight = 0.15 + 0.45 * chart_mask(morphable) + 0.6 * face_weight(morphable) + 1.6 * features
+    return (weight / weight.mean()).astype(np.float32)
