@@ -1,11 +1,12 @@
 """The branched VQGAN that turns the three reflectance charts of a face into one 64x64 latent and back.
 
-Paper, section 3.1 and 3.3: nine channels (diffuse albedo | specular albedo | normal) at 512x512, one encoder, one
-latent at f = 8, a decoder whose trunk forks into an albedo branch and a normal branch.
+Paper, sections 3.1 and 3.3: nine channels (diffuse albedo | specular albedo | normal) at 512x512, one
+encoder, one latent at f = 8, a decoder whose trunk forks into an albedo branch and a normal branch.
 
-Every operation is local and knows where on the chart it is (a learned position embedding, cropped by `origin`),
-so a network trained on aligned crops is the same network on the full chart: there is no normalisation over space
-and no attention. Knows nothing of training, files of users, or of what the charts are draped on.
+Every operation is local and knows where on the chart it is (a learned position embedding, cropped by
+`origin`), so a network trained on aligned crops is the same network on the full chart: there is no
+normalisation over space and no attention. Knows nothing of training, of users' files, or of what the charts
+are draped on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from .quantiser import VectorQuantizer
 MAP_CHANNELS = 9
 ALBEDO_CHANNELS = 6  # diffuse (3), specular (3); the normal follows
 LATENT_STRIDE = 8
+# Position must not drown the latent at first, or the decoder learns a face that ignores it and stays there for
+# hundreds of steps: the embedding begins small, the latent's weights large.
+POSITION_AMPLITUDE = 0.3
+LATENT_GAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class AutoencoderConfig:
     """Shape of a `BranchedAutoencoder`; saved as JSON beside its weights."""
 
     chart_size: int = 512
-    decoder_channels: tuple[int, int, int, int] = (128, 96, 48, 16)  # at 64, 128, 256 (a branch), 512 (a branch)
-    decoder_blocks: tuple[int, int, int] = (3, 2, 1)  # residual blocks at 64, 128, 256 (a branch)
+    decoder_channels: tuple[int, int, int, int] = (128, 96, 48, 16)  # at 64, 128; a branch's at 256, 512
+    decoder_blocks: tuple[int, int, int] = (3, 2, 1)  # residual blocks at 64, 128; a branch's at 256
     encoder_channels: tuple[int, int, int, int] = (16, 32, 64, 96)  # at 512, 256, 128, 64
     encoder_blocks: int = 2  # residual blocks at 64; there is one at 128
     position_channels: int = 16
@@ -129,6 +134,8 @@ class Decoder(nn.Module):
         c64, c128, _, _ = config.decoder_channels
         n64, n128, _ = config.decoder_blocks
         self.stem = nn.Conv2d(1 + config.position_channels, c64, 3, padding=1)
+        with torch.no_grad():
+            self.stem.weight[:, :1] *= LATENT_GAIN
         self.blocks64 = nn.Sequential(*(ResBlock(c64, config.norm) for _ in range(n64)))
         self.enter128 = nn.Conv2d(c64, c128, 1)
         self.blocks128 = nn.Sequential(*(ResBlock(c128, config.norm) for _ in range(n128)))
@@ -154,8 +161,8 @@ Origin = tuple[int, int] | Tensor
 class BranchedAutoencoder(nn.Module):
     """Charts in [0, 1] to a latent of about unit variance and back.
 
-    Maps are (B, 9, H, W): diffuse albedo (sRGB-encoded), specular albedo (F0 / 0.08, linear), tangent-space normal
-    ((n + 1) / 2). H and W are the chart's, or a multiple of 8 for a crop that begins at `origin`.
+    Maps are (B, 9, H, W): diffuse albedo (sRGB-encoded), specular albedo (F0 / 0.08, linear), tangent-space
+    normal ((n + 1) / 2). H and W are the chart's, or a multiple of 8 for a crop that begins at `origin`.
     """
 
     chart_mean: Tensor  # (9, chart, chart) in [0, 1], mean of the training charts
@@ -202,8 +209,8 @@ class BranchedAutoencoder(nn.Module):
 
         Args:
             z: the full latent or a crop of it.
-            resolution: side of the full chart that is wanted: the chart's own (512, the default), or half of it,
-                which stops the network there (for guidance) and equals the coarse output of the full pass.
+            resolution: side of the full chart that is wanted: the chart's own (512, the default), or half of
+                it, which stops the network there (for guidance) and equals the full pass's coarse output.
             origin: where the crop begins.
 
         Raises:
@@ -216,7 +223,9 @@ class BranchedAutoencoder(nn.Module):
         maps = coarse if fine is None else fine
         return maps.clamp(0.0, 1.0)
 
-    def decode_pyramid(self, z: Tensor, origin: Origin = (0, 0), fine: bool = True) -> tuple[Tensor, Tensor | None]:
+    def decode_pyramid(
+        self, z: Tensor, origin: Origin = (0, 0), fine: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Coarse (B, 9, 4h, 4w) and fine (B, 9, 8h, 8w; None unless `fine`) maps, albedos not clamped."""
         height, width = z.shape[-2:]
         mean = self._mean(origin, height, width)
@@ -236,7 +245,7 @@ class BranchedAutoencoder(nn.Module):
 
 
 def _crop(chart: Tensor, origin: Origin, height: int, width: int, stride: int) -> Tensor:
-    """(1 or B, C, height * stride, width * stride) of `chart` (C, S, S), `origin` and sizes in latent cells."""
+    """(1 or B, C, height * stride, width * stride) of `chart` (C, S, S); sizes are in latent cells."""
     origins = origin.tolist() if isinstance(origin, Tensor) else [origin]
     crops = []
     for row, column in origins:
@@ -257,7 +266,7 @@ def _with_unit_normals(maps: Tensor) -> Tensor:
 
 
 def _waves(channels: int, cells: int) -> Tensor:
-    """(1, channels, cells, cells): sines and cosines across and down, octave by octave, to begin learning from."""
+    """(1, channels, cells, cells): sines and cosines down and across by octaves; where learning begins."""
     axis = (torch.arange(cells) + 0.5) / cells
     waves = []
     for index in range(channels):
@@ -265,7 +274,7 @@ def _waves(channels: int, cells: int) -> Tensor:
         phase = math.pi * 2.0**octave * axis
         wave = torch.sin(phase) if kind % 2 else torch.cos(phase)
         waves.append(wave[:, None].expand(cells, cells) if kind < 2 else wave[None, :].expand(cells, cells))
-    return torch.stack(waves)[None].clone()
+    return POSITION_AMPLITUDE * torch.stack(waves)[None]
 
 
 def load_autoencoder(path: Path | None = None) -> BranchedAutoencoder:

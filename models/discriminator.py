@@ -1,6 +1,7 @@
 """The patch discriminator in two branches, one for the albedos and one for the normals (paper, section 3.3).
 
-Each branch is PatchGAN's (Isola et al. 2017): every output judges a patch of 70x70 pixels. Used in training only.
+Each branch is PatchGAN's (Isola et al. 2017): every output judges a patch of 70x70 pixels. Used in training
+only.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class DiscriminatorConfig:
 class BranchedDiscriminator(nn.Module):
     """Maps (B, 9, H, W) in [0, 1] to two grids of logits, (B, 1, h, w) each: albedos, normals.
 
-    Spectral normalisation instead of batch normalisation: crops of one batch come from different places on the
-    face, so statistics over the batch would tell the discriminator where it looks.
+    Spectral normalisation instead of batch normalisation: crops of one batch come from different places on
+    the face, and statistics over the batch would mix them.
     """
 
     def __init__(self, config: DiscriminatorConfig | None = None) -> None:

@@ -1,6 +1,7 @@
-"""A codebook of scalars with a straight-through gradient (VQGAN, Esser et al. 2021; EMA codebook, van den Oord 2017).
+"""A codebook of scalars with a straight-through gradient.
 
-Knows nothing of images: it maps a tensor of numbers to the nearest codes, whatever its shape.
+The codes follow a moving average of the latents, as in van den Oord et al. 2017, appendix A.1. Knows nothing
+of images: it maps a tensor of numbers to the nearest codes, whatever its shape.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
 from .pose import Pose, solve_pose
+from .skin_mask import skin_likelihood
 
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
 TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
@@ -47,11 +48,11 @@ class GuidanceConfig:
     identity: float = 1.0  # G_id_cos
     identity_perceptual: float = 0.5  # lambda 1
     photometric: float = 12.0  # lambda 2
-    landmarks: float = 60.0  # lambda 3
-    perceptual: float = 1.5  # lambda 4
+    landmarks: float = 100.0  # lambda 3
+    perceptual: float = 0.6  # lambda 4
     texture_step: float = 0.10
     identity_step: float = 0.12
-    expression_step: float = 0.12
+    expression_step: float = 0.2
     light_step: float = 0.15
     final_step: float = 0.15
     start: float = 0.1
@@ -87,7 +88,7 @@ class PhotoTarget:
 
     image: Tensor  # (1, 3, 224, 224) sRGB in [0, 1]
     background: Tensor  # (1, 3, 1, 1) sRGB: mean of the photo outside the face, behind every rendering
-    skin: Tensor  # (1, 1, 224, 224): face without eyes and open mouth
+    skin: Tensor  # (1, 1, 224, 224) in [0, 1]: bare skin, brows and lips, without eyes and open mouth
     landmarks: Tensor  # (1, 468, 2) px
     landmark_weights: Tensor  # (468,), mean 1
     eye_distance: float  # px
@@ -116,6 +117,7 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
     image = torch.from_numpy(crop.image).permute(2, 0, 1)[None].contiguous()
     masks = face_masks(crop.landmarks, CROP_SIZE)
     skin = masks.skin_hull & ~masks.eyes & ~masks.inner_mouth & crop.inside_photo
+    likelihood = torch.from_numpy(skin_likelihood(crop.image, crop.landmarks))
     outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
     background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
     points = torch.from_numpy(crop.landmarks[:, :2].copy())
@@ -131,7 +133,7 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
         return PhotoTarget(
             image=image,
             background=background[..., None, None],
-            skin=torch.from_numpy(skin)[None, None].float(),
+            skin=(torch.from_numpy(skin).float() * likelihood)[None, None],
             landmarks=points[None],
             landmark_weights=weights / weights.mean(),
             eye_distance=float((right - left).norm()),

@@ -38,12 +38,21 @@ class ChartFolder:
     def __init__(self, folder: Path) -> None:
         for name in ("maps.npy", "index.json"):
             if not (folder / name).exists():
-                raise MissingError(f"training data {folder / name}", "no such file", "a folder", "run fitdiff synthesize")
+                raise MissingError(
+                    f"training data {folder / name}",
+                    "no such file",
+                    "a training folder",
+                    "run fitdiff synthesize",
+                )
         self.maps = np.load(folder / "maps.npy", mmap_mode="r")  # (N, 9, S, S) uint8
         shape = self.maps.shape
-        if self.maps.dtype != np.uint8 or len(shape) != 4 or shape[1] != 9 or shape[2] != shape[3] or shape[2] % 16:
+        square = len(shape) == 4 and shape[1] == 9 and shape[2] == shape[3] and shape[2] % 16 == 0
+        if self.maps.dtype != np.uint8 or not square:
             raise UsageError(
-                "maps.npy", f"{self.maps.dtype} {shape}", "uint8 (N, 9, S, S)", "run fitdiff synthesize again"
+                "maps.npy",
+                f"{self.maps.dtype} {shape}",
+                "uint8 (N, 9, S, S), S a multiple of 16",
+                "run fitdiff synthesize again",
             )
         held_out = set(json.loads((folder / "index.json").read_text())["held_out"])
         self.held_out = np.array(sorted(held_out & set(range(len(self.maps)))), dtype=np.int64)
@@ -66,12 +75,13 @@ class ChartFolder:
         return torch.from_numpy(np.array(self.maps[index])).float() / 255.0
 
     def statistics(self, mirror: bool, limit: int = 400) -> tuple[Tensor, Tensor]:
-        """Mean chart (9, S, S) and spread about it (9, 1, 1), over at most `limit` evenly picked training maps.
+        """Mean chart (9, S, S) and spread about it (9, 1, 1), over at most `limit` evenly picked maps.
 
-        The spread is shared by the three channels of a map and at least 0.02. With `mirror` the mean is that of the
-        maps and their mirror images.
+        The spread is shared by the three channels of a map and at least 0.02. With `mirror` the mean is that
+        of the maps and their mirror images.
         """
-        picks = self.training[np.linspace(0, len(self.training) - 1, min(limit, len(self.training))).astype(int)]
+        count = min(limit, len(self.training))
+        picks = self.training[np.linspace(0, len(self.training) - 1, count).astype(int)]
         total = torch.zeros(9, self.size, self.size)
         squares = torch.zeros(9)
         for index in picks:

@@ -1,4 +1,4 @@
-"""The losses of the branched VQGAN: reconstruction, latent moments, hinge, and the adaptive adversarial weight.
+"""The losses of the branched VQGAN: reconstruction, latent moments, hinge, and its adaptive weight.
 
 Maps are (B, 9, H, W) in [0, 1]. Knows nothing of how batches are made or of the optimiser.
 """
@@ -33,7 +33,7 @@ def reconstruction_loss(
 
     Args:
         maps, target: (B, 9, H, W).
-        importance: (B or 1, 1, H, W) weight of each pixel, about 1 on average; features of the face weigh more.
+        importance: (B or 1, 1, H, W) weight of each pixel, about 1 on average; features of the face more.
     """
     error = maps - target
     cost = (error.abs() + square * error * error) * weights.channels(maps)
@@ -60,8 +60,8 @@ def adaptive_weight(
 ) -> Tensor:
     """VQGAN's lambda (Esser et al. 2021, eq. 7): |grad L_rec| / |grad L_adv| at the decoder's last layer.
 
-    Takes the two losses' gradients at the decoder's output, so each costs a pass through one convolution and not
-    through the decoder. The graph of `output` is kept.
+    Takes the two losses' gradients at the decoder's output, so each costs a pass through one convolution and
+    not through the decoder. The graph of `output` is kept.
 
     Returns:
         Scalar in [0, 10000], without gradient.

@@ -18,8 +18,10 @@ from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BRO
 from ..models.morphable import MorphableModel, load_morphable
 from ..models.perceptual import load_perceptual, perceptual_distance
 from ..models.recogniser import load_recogniser
+from ..rendering.head_atlas import load_head_atlas
 from .diffusion_data import prepare
 from .diffusion_losses import vertex_gram
+from .identity_losses import RenderedIdentityLosses
 from .skins import CHART, chart_mask, face_weight
 from .state import Budget
 from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, train_autoencoder
@@ -76,14 +78,14 @@ def train_default_diffusion(
     )
     prepared = prepare(data, network, recogniser, trained_with, quiet=config.quiet)
     gram = vertex_gram(morphable.identity_basis, morphable.expression_basis)
-    return train_diffusion(config, prepared, gram, out, resume)
+    losses = RenderedIdentityLosses(data, network, morphable, load_head_atlas(size=512)[0], recogniser)
+    return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses)
 
 
 def chart_importance(morphable: MorphableModel) -> np.ndarray:
     """(512, 512) float32, 1 on average: eyes, brows, nose and lips most, then the face, then the rest."""
-    uv = (morphable.corner_uv[morphable.landmark_triangles] * morphable.landmark_barycentrics[..., None]).sum(
-        1
-    )
+    corners = morphable.corner_uv[morphable.landmark_triangles]
+    uv = (corners * morphable.landmark_barycentrics[..., None]).sum(1)
     x, y, _ = morphable.config.face_block
     points = uv.numpy() * morphable.config.atlas_size - np.array([x, y])
     features = np.zeros((CHART, CHART), np.float32)

@@ -1,4 +1,4 @@
-"""What both trainers share around a step: the budget, the moving average, resuming exactly, and telling progress.
+"""What both trainers share around a step: budget, moving average, exact resuming, telling of progress.
 
 Knows nothing of losses, data, or of which network is trained.
 """
@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from ..errors import FitDiffError, MissingError, UsageError
 
@@ -39,7 +38,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
-            raise UsageError("budget", "neither steps nor minutes", "at least one", "give --steps or --minutes")
+            raise UsageError(
+                "budget", "neither steps nor minutes", "at least one", "give --steps or --minutes"
+            )
 
     def progress(self, step: int, seconds: float) -> float:
         """Fraction spent, in [0, 1]."""
@@ -100,7 +101,7 @@ def _assign(module: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 @dataclass
 class TrainingState:
-    """Everything a run needs to go on as if it had not stopped: parts, step, time spent, random generators."""
+    """What a run needs to go on as if it had not stopped: parts, step, time spent, random generators."""
 
     parts: dict[str, Stateful]
     generator: torch.Generator
@@ -165,6 +166,12 @@ class Monitor:
 
     def __init__(self, folder: Path, title: str, budget: Budget, quiet: bool = False) -> None:
         self.budget = budget
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise MissingError(
+                "tensorboard", "no such package", "it, to log training", "pip install 'fitdiff[train]'"
+            ) from error
         self.writer = SummaryWriter(str(folder))
         self.bar = Progress(
             TextColumn(f"[bold]{title}"),

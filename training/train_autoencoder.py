@@ -1,7 +1,7 @@
 """Trains the branched VQGAN on a folder of reflectance charts, within a budget of steps or minutes.
 
-Aligned random crops, L1 and squared error at 512 and 256, a perceptual and an adversarial loss if asked for; the
-averaged weights are what is saved and judged. Knows nothing of how the charts were made.
+Aligned random crops, L1 and squared error at 512 and 256, a perceptual and an adversarial loss if asked for;
+the averaged weights are what is saved and judged. Knows nothing of how the charts were made.
 """
 
 from __future__ import annotations
@@ -34,7 +34,15 @@ from .losses import (
     moment_loss,
     reconstruction_loss,
 )
-from .state import Budget, Monitor, MovingAverage, Stopwatch, TrainingState, check_finite, learning_rate_factor
+from .state import (
+    Budget,
+    Monitor,
+    MovingAverage,
+    Stopwatch,
+    TrainingState,
+    check_finite,
+    learning_rate_factor,
+)
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) sRGB in [0, 1] twice to (B,) distances, differentiable in the first."""
@@ -61,7 +69,7 @@ class AutoencoderTrainingConfig:
     coarse_weight: float = 0.5  # of the error at 256 beside that at 512
     square_weight: float = 2.0  # of the squared error beside the absolute
     latent_noise: float = 0.05  # so that the decoder forgives a denoiser's error
-    moment_weight: float = 0.01
+    moment_weight: float = 0.001
     quantise_after: float = 0.1  # fraction; continuous latents before
     perceptual_weight: float = 0.0
     perceptual_crops: int = 4  # of the batch, to save time
@@ -78,7 +86,10 @@ class AutoencoderTrainingConfig:
 
 @dataclass(frozen=True)
 class AutoencoderResult:
-    """Where the checkpoint is (no suffix), and PSNR in dB of held-out charts: diffuse, specular, normal, coarse."""
+    """Where the checkpoint is (no suffix), and the PSNR in dB of held-out charts.
+
+    `psnr` has diffuse, specular and normal at full size, and coarse: all nine channels at half size.
+    """
 
     checkpoint: Path
     psnr: dict[str, float]
@@ -154,9 +165,10 @@ class _Trainer:
         self.config = config
         self.charts = charts
         self.perceptual = perceptual
-        self.importance = None if importance is None else torch.from_numpy(importance).float()[None]  # (1, S, S)
+        self.importance = None if importance is None else torch.from_numpy(importance)[None].float()
         torch.manual_seed(config.seed)
-        self.model = BranchedAutoencoder(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = BranchedAutoencoder(config.model)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator = BranchedDiscriminator(config.discriminator)
         self.optimiser = _adamw(self.model, config.learning_rate, config.weight_decay)
         self.judge_optimiser = torch.optim.Adam(self.discriminator.parameters(), 2e-4, betas=(0.5, 0.9))
@@ -168,8 +180,8 @@ class _Trainer:
             "judge_optimiser": self.judge_optimiser,
             "average": self.average,
         }
-        signature: dict[str, Any] = {"model": asdict(config.model), "batch": config.batch, "crop": config.crop}
-        self.state = TrainingState(parts, torch.Generator().manual_seed(config.seed), signature)
+        same: dict[str, Any] = {"model": asdict(config.model), "batch": config.batch, "crop": config.crop}
+        self.state = TrainingState(parts, torch.Generator().manual_seed(config.seed), same)
 
     def run(self, monitor: Monitor, state_path: Path) -> None:
         """Steps until the budget is spent, with checkpoints and validation on the way."""
@@ -194,7 +206,7 @@ class _Trainer:
         state.save(state_path)
 
     def step(self, progress: float) -> dict[str, float]:
-        """One step of the autoencoder and, once it is due, of the discriminator; returns the scalars to log."""
+        """One step of the autoencoder and, once due, of the discriminator; returns the scalars to log."""
         config, step, model = self.config, self.state.step, self.model
         batch = self.charts.crops(config.batch, config.crop, config.mirror, self.state.generator)
         rate = config.learning_rate * learning_rate_factor(step, config.warmup, progress)
@@ -226,8 +238,8 @@ class _Trainer:
         rate: float,
         adversarial: bool,
     ) -> dict[str, float]:
-        # Losses are differentiated at the output first, so that the decoder runs backward once for all of them,
-        # and their gradients can be weighed against each other before.
+        # Losses are differentiated at the output first: there their gradients are weighed against each other,
+        # and the decoder runs backward once for all of them.
         config, step = self.config, self.state.step
         fine_leaf, coarse_leaf = (x.detach().requires_grad_() for x in (fine, coarse))
         importance, coarse_importance = self._importance(batch)
@@ -290,7 +302,9 @@ class _Trainer:
         """Mean distance of diffuse albedo and normals over the first `perceptual_crops` of the batch."""
         assert self.perceptual is not None
         n = self.config.perceptual_crops
-        images, targets = (torch.cat((x[:n, :3], x[:n, ALBEDO_CHANNELS:])).clamp(0, 1) for x in (maps, target))
+        images, targets = (
+            torch.cat((x[:n, :3], x[:n, ALBEDO_CHANNELS:])).clamp(0, 1) for x in (maps, target)
+        )
         with self._autocast():
             return self.perceptual(images, targets).float().mean()
 
@@ -307,7 +321,7 @@ class _Trainer:
 
     @torch.no_grad()
     def validate(self, monitor: Monitor) -> dict[str, float]:
-        """PSNR of held-out full charts by the averaged weights; the first goes to TensorBoard beside its original."""
+        """PSNR of whole held-out charts by the averaged weights; TensorBoard gets the first as an image."""
         errors = []
         step = self.state.step
         with self.average.applied(self.model), self._autocast():
@@ -332,7 +346,8 @@ class _Trainer:
 
 def _adamw(model: BranchedAutoencoder, rate: float, decay: float) -> torch.optim.AdamW:
     """Weight decay on convolutions alone: gains, biases and positions are left free."""
-    kernels = [p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[-1] <= 4 and "gain" not in name]
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    kernels = [m.weight for m in convolutions]
     chosen = {id(p) for p in kernels}
     others = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
@@ -340,7 +355,7 @@ def _adamw(model: BranchedAutoencoder, rate: float, decay: float) -> torch.optim
 
 
 def _sheet(target: Tensor, maps: Tensor) -> Tensor:
-    """(3, 2S, 3S): diffuse, specular, normal from left to right; the original above, the reconstruction below."""
+    """(3, 2S, 3S): diffuse, specular, normal in a row; the original above, the reconstruction below."""
     rows = [torch.cat(tuple(x.float().view(3, 3, *x.shape[1:])), -1) for x in (target, maps)]
     return torch.cat(rows, 1)
 

@@ -97,13 +97,12 @@ CONFIG = DiffusionTrainingConfig(
 
 def test_the_unet_learns_what_the_linear_prior_cannot(tmp_path: Path) -> None:
     data = synthetic_data(SMALL.layout)
-    config = replace(
-        CONFIG, budget=Budget(steps=100), learning_rate=4e-3, bfloat16=False
-    )
+    config = replace(CONFIG, budget=Budget(steps=80), batch=16, learning_rate=4e-3, bfloat16=False)
     result = train_diffusion(config, data, GRAM, tmp_path)
     print({name: round(value, 3) for name, value in result.validation.items()})
-    assert result.validation["texture/200"] < 0.95  # 1 is the linear prior
-    assert result.validation["ratio"] < 1.0
+    # 1 is the linear prior. So short a run, at so high a rate, gains on the texture's cleaner steps alone.
+    assert result.validation["texture/50"] < 0.95
+    assert result.validation["texture/200"] < 0.95
     assert list((tmp_path / "logs").iterdir())
     model = load_denoiser(result.checkpoint)
     assert model.trained_with == TRAINED_WITH
