@@ -26,8 +26,8 @@ from .quantiser import VectorQuantizer
 MAP_CHANNELS = 9
 ALBEDO_CHANNELS = 6  # diffuse (3), specular (3); the normal follows
 LATENT_STRIDE = 8
-# Position must not drown the latent at first, or the decoder learns a face that ignores it and stays there for
-# hundreds of steps: the embedding begins small, the latent's weights large.
+# Position must not drown the latent at first, or the decoder learns a face that ignores it and stays there
+# for hundreds of steps: the embedding begins small, the latent's weights large.
 POSITION_AMPLITUDE = 0.3
 LATENT_GAIN = 4.0
 
@@ -291,7 +291,8 @@ def load_autoencoder(path: Path | None = None) -> BranchedAutoencoder:
 
 def config_from_json(values: dict[str, Any]) -> AutoencoderConfig:
     """The dataclass from its JSON form, where tuples are lists."""
-    return AutoencoderConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return AutoencoderConfig(**arguments)
 
 
 def json_from_config(config: AutoencoderConfig) -> dict[str, Any]:

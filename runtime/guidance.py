@@ -80,6 +80,12 @@ class GuidanceModels:
     recogniser: Recogniser
     face_mesh: FaceMesh
     perceptual: EfficientNetLite0Features
+    bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
+
+    def face_maps(self, texture: Tensor) -> Tensor:
+        """(1, 1, 64, 64) denormalised texture latent -> (1, 9, 256, 256) maps in [0, 1], float32."""
+        with torch.autocast(texture.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.autoencoder.decode(texture, self.autoencoder.config.chart_size // 2)
 
 
 @dataclass(frozen=True)
@@ -267,8 +273,8 @@ def estimate_from_latent(
     camera = camera_from_pose(
         torch.from_numpy(pose.rvec).float()[None], torch.from_numpy(pose.tvec).float()[None], FOCAL, CROP_SIZE
     )
-    maps = models.autoencoder.decode(parts.texture, models.autoencoder.config.chart_size // 2)
-    rendering = models.renderer.render(vertices, models.atlas.compose(maps), camera, light_from_latent(parts.light))
+    head = models.atlas.compose(models.face_maps(parts.texture))
+    rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)
     # Beyond white the gradient would vanish and a burnt-out light could never be turned down.
     image = torch.where(encoded > 1, 1 + 0.02 * (encoded - 1), encoded)

@@ -260,6 +260,12 @@ def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+def has_native_bfloat16() -> bool:
+    """Does this processor multiply bfloat16 itself (AVX512-BF16 or AMX)? Elsewhere mixed precision is slower."""
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
+
+
 def load_pipeline(assets: Path | None = None, threads: int | None = None) -> FitDiffPipeline:
     """The default preset from the embedded assets, or from a folder laid out alike.
 
@@ -285,7 +291,10 @@ def load_pipeline(assets: Path | None = None, threads: int | None = None) -> Fit
     renderer = HeadRenderer(
         morphable.triangles, morphable.corner_uv, morphable.triangle_part, morphable.config.part_names
     )
-    models = GuidanceModels(autoencoder, morphable, small_atlas, renderer, recogniser, face_mesh, perceptual)
+    autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    models = GuidanceModels(
+        autoencoder, morphable, small_atlas, renderer, recogniser, face_mesh, perceptual, has_native_bfloat16()
+    )
     cards = (
         morphable_card, atlas_card, denoiser.card, autoencoder_card, recogniser_card, face_mesh_card,
         perceptual_card, detector.card,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -56,7 +56,7 @@ def hinge_generator_loss(fake: Tensor) -> Tensor:
 
 
 def adaptive_weight(
-    output: Tensor, last_layer: nn.Parameter, reconstruction_gradient: Tensor, adversarial_gradient: Tensor
+    output: Tensor, last_layer: Tensor, reconstruction_gradient: Tensor, adversarial_gradient: Tensor
 ) -> Tensor:
     """VQGAN's lambda (Esser et al. 2021, eq. 7): |grad L_rec| / |grad L_adv| at the decoder's last layer.
 

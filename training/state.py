@@ -68,8 +68,8 @@ class MovingAverage:
         """One step; early ones average over fewer, so that the initial weights are soon forgotten."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        parameters = [p.detach() for _, p in module.named_parameters()]
-        torch._foreach_lerp_(list(self.shadow.values()), parameters, 1.0 - decay)
+        for name, parameter in module.named_parameters():
+            self.shadow[name].lerp_(parameter.detach(), 1.0 - decay)
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:

@@ -69,7 +69,7 @@ class AutoencoderTrainingConfig:
     coarse_weight: float = 0.5  # of the error at 256 beside that at 512
     square_weight: float = 2.0  # of the squared error beside the absolute
     latent_noise: float = 0.05  # so that the decoder forgives a denoiser's error
-    moment_weight: float = 0.001
+    moment_weight: float = 0.01
     quantise_after: float = 0.1  # fraction; continuous latents before
     perceptual_weight: float = 0.0
     perceptual_crops: int = 4  # of the batch, to save time
@@ -339,7 +339,8 @@ class _Trainer:
                     monitor.image("held_out/target_and_reconstruction", _sheet(target[0], fine[0]), step)
                     monitor.image("held_out/latent", (z[0].float() / 6 + 0.5).expand(3, -1, -1), step)
         mean = -10.0 * torch.log10(torch.stack(errors) + 1e-10).mean(0)
-        psnr = dict(zip(("diffuse", "specular", "normal", "coarse"), mean.tolist(), strict=True))
+        names: tuple[str, ...] = ("diffuse", "specular", "normal", "coarse")
+        psnr: dict[str, float] = dict(zip(names, mean.tolist(), strict=True))
         monitor.scalars({f"psnr/{name}": value for name, value in psnr.items()}, step)
         return psnr
 

@@ -1,4 +1,4 @@
-"""The branched autoencoder: crops agree with the full chart, half size is the coarse output, codes are nearest."""
+"""The branched autoencoder: a crop agrees with the full chart, half size is the coarse output."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -41,8 +41,7 @@ def model() -> BranchedAutoencoder:
 
 
 def largest(a: Tensor, b: Tensor, what: str) -> float:
-    error = (a - b).abs()
-    error = error.detach()
+    error = (a - b).detach().abs()
     print(f"{what}: largest error {error.max():.2e}, mean {error.mean():.2e}")
     return float(error.max())
 
@@ -69,7 +68,8 @@ def test_output_is_in_range_with_unit_normals(model: BranchedAutoencoder) -> Non
     maps = model.decode(3 * torch.randn(2, 1, 32, 32))
     assert maps.min() >= 0 and maps.max() <= 1
     length = (maps[:, 6:] * 2 - 1).norm(dim=1)
-    assert largest(length, torch.ones_like(length), "normal length") < 1e-3  # short of a unit where it starts at almost nothing
+    # The smallest raw normals fall short of a unit: the root is guarded against zero.
+    assert largest(length, torch.ones_like(length), "normal length") < 1e-3
 
 
 def test_half_size_is_the_coarse_output_of_the_full_pass(model: BranchedAutoencoder) -> None:
