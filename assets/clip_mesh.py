@@ -44,7 +44,7 @@ def clip_mesh(triangles: np.ndarray, corner_uv: np.ndarray, level: np.ndarray) -
         return vertices[key]
 
     faces, uvs, source = [], [], []
-    for row, (triangle, uv) in enumerate(zip(triangles.tolist(), corner_uv)):
+    for row, (triangle, uv) in enumerate(zip(triangles.tolist(), corner_uv, strict=True)):
         if all(level[v] <= 0 for v in triangle):
             continue
         polygon: list[tuple[int, np.ndarray]] = []

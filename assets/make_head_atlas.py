@@ -62,10 +62,12 @@ def fill_outside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     while min(levels[-1][1].shape) > 1:
         colour, w = levels[-1]
         half = (max(1, w.shape[1] // 2), max(1, w.shape[0] // 2))
-        levels.append((
-            cv2.resize(colour, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0], -1),
-            cv2.resize(w, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0]),
-        ))
+        levels.append(
+            (
+                cv2.resize(colour, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0], -1),
+                cv2.resize(w, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0]),
+            )
+        )
     filled = levels[-1][0] / np.maximum(levels[-1][1][..., None], 1e-6)
     for colour, w in levels[-2::-1]:
         up = cv2.resize(filled, w.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(colour.shape)
@@ -86,7 +88,9 @@ def resample(skin: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Look up a skin at (..., 2) MakeHuman UVs (v up); supersampled by the caller."""
     size = len(skin)
     x, y = uv[..., 0] * size - 0.5, (1 - uv[..., 1]) * size - 0.5
-    return cv2.remap(skin, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        skin, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def texel_grid(width: int, height: int, supersample: int = 2) -> np.ndarray:
@@ -100,7 +104,9 @@ def skin_in_atlas(skin: np.ndarray) -> np.ndarray:
     """The head island of a skin laid out as the atlas: (1024, 1024, 3) sRGB-encoded."""
     x, y, size = FACE_BLOCK
     chart = (texel_grid(ATLAS_SIZE, ATLAS_SIZE) - np.array([x, y])) / size
-    return cv2.resize(resample(skin, makehuman_from_face_chart(chart)), (ATLAS_SIZE, ATLAS_SIZE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        resample(skin, makehuman_from_face_chart(chart)), (ATLAS_SIZE, ATLAS_SIZE), interpolation=cv2.INTER_AREA
+    )
 
 
 def _stretched(skin: np.ndarray, rect: tuple[int, int, int, int], box: tuple[float, float, float, float]) -> np.ndarray:
@@ -185,7 +191,7 @@ def _connected(triangles: np.ndarray) -> list[np.ndarray]:
 
 
 def blend_mask(face_island: np.ndarray) -> np.ndarray:
-    """(1024, 1024) in [0, 1]: 1 where the face maps rule, falling smoothly to 0 at the block's and the island's edge."""
+    """(1024, 1024) in [0, 1]: 1 where the face maps rule, falling to 0 at the block's and the island's edge."""
     x, y, size = FACE_BLOCK
     inside = np.zeros((ATLAS_SIZE, ATLAS_SIZE), np.uint8)
     inside[y : y + size, x : x + size] = 1

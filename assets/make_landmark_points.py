@@ -3,8 +3,9 @@
     python -m fitdiff.assets.make_landmark_points [--picture FILE.png]
 
 Renders the mean head from the front, runs the landmark network on the picture and looks up triangle and
-barycentrics under every point. Repeated over a few small turns of the head and averaged on the front view's
-triangles, because the network is noisy by a pixel. `--picture` writes the points drawn on the head, to be looked at.
+barycentrics under every point. Repeated over a few small turns of the head and averaged, because the network is
+noisy by a pixel. The lips' points come from a head with its jaw open: on a closed mouth those of the upper and of the
+lower lip lie on the same line. `--picture` writes the points drawn on both heads, to be looked at.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..models.checkpoint import assets_dir, load_checkpoint, save_checkpoint
+from ..models.landmark_indices import LIPS_INNER, LIPS_OUTER
 from ..models.landmarks import load_face_mesh
 from ..models.morphable import MorphableModel, load_morphable
 from ..rendering.camera import camera_front, project
@@ -31,6 +33,8 @@ DISTANCE = 1.2  # metres
 FACE_CENTRE = torch.tensor([0.0, -0.012, 0.06])  # metres: about the middle of the face
 FACE_WIDTH = 0.28  # metres across the picture
 ROI_SCALE = 1.5  # the landmark network wants a square of 1.5 times the face's points
+REACH = 14  # pixels from a point to the skin that it means
+OPEN_JAW = 0.35  # weight of jawOpen for the lips' points
 TURNS = ((0.0, 0.0), (0.12, 0.0), (-0.12, 0.0), (0.0, 0.1), (0.0, -0.1))  # yaw, pitch
 
 
@@ -53,43 +57,56 @@ def detect(image: Tensor) -> np.ndarray:
     return points
 
 
-def surface_points(model: MorphableModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor, np.ndarray]:
-    """Triangles (468,), barycentrics (468, 3), valid (468,), the front picture and the points found in it."""
+def surface_points(model: MorphableModel, vertices: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points of a head (V, 3) on its skin: triangles (468,), barycentrics (468, 3), valid (468,), and a picture."""
     atlas, _ = load_head_atlas()
     renderer = HeadRenderer(model.triangles, model.corner_uv, model.triangle_part, model.config.part_names)
     maps = atlas.compose(atlas.neutral_face())
     light = Light(torch.full((1, 3), 0.45), torch.full((1, 3), 0.6), torch.tensor([[0.25, 0.45, 0.86]]))
-    vertices = model.mean[None]
-    skin = model.config.part_names.index("skin")
     found = np.full((len(TURNS), 468, 3), np.nan)
-    first: tuple[Tensor, np.ndarray] | None = None
+    pictures = []
     for turn, (yaw, pitch) in enumerate(TURNS):
         camera = camera_front(FACE_CENTRE, DISTANCE, SIZE * DISTANCE / FACE_WIDTH, SIZE, yaw=yaw, pitch=pitch)
         with torch.no_grad():
-            rendering = renderer.render(vertices, maps, camera, light)
-            screen = project(camera, vertices)[0].numpy()
+            rendering = renderer.render(vertices[None], maps, camera, light)
+            screen = project(camera, vertices[None])[0].numpy()
         picture = srgb_from_linear(rendering.color[0]).clamp(0, 1) + 0.35 * (1 - rendering.alpha[0])
         points = detect(picture)
-        first = first or (picture, points)
+        pictures.append(_drawn(picture, points))
         triangles = rendering.triangle[0].numpy()
+        skin_y, skin_x = np.nonzero(rendering.part[0].numpy() == model.config.part_names.index("skin"))
         for i, (x, y) in enumerate(points):
             if not (0 <= x < SIZE and 0 <= y < SIZE):
                 continue
-            hit = triangles[int(y), int(x)]
-            if hit < 0 or model.triangle_part[hit] != skin:
+            distance = np.hypot(skin_x + 0.5 - x, skin_y + 0.5 - y)
+            near = int(distance.argmin())
+            if distance[near] > REACH:
                 continue
+            if distance[near] > 1:  # on teeth, an eye or beside the head: the nearest skin in sight is meant
+                x, y = skin_x[near] + 0.5, skin_y[near] + 0.5
+            hit = triangles[skin_y[near], skin_x[near]]
             corners = model.triangles[hit].numpy()
             weights = np.linalg.solve(np.vstack([screen[corners, :2].T, np.ones(3)]), [x, y, 1])
             weights = weights / screen[corners, 2]  # perspective-correct
-            found[turn, i] = (weights / weights.sum()) @ model.mean[corners].numpy()
-    mean_points = np.nanmean(found, 0)
-    return (*closest_on_skin(model, mean_points), *first)
+            found[turn, i] = (weights / weights.sum()) @ vertices[corners].numpy()
+    counts = (~np.isnan(found[..., :1])).sum(0)
+    mean_points = np.where(counts > 0, np.nansum(found, 0) / np.maximum(counts, 1), np.nan)
+    return (*closest_on_skin(model, vertices, mean_points), pictures[0])
 
 
-def closest_on_skin(model: MorphableModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _drawn(picture: Tensor, points: np.ndarray) -> np.ndarray:
+    image = (picture.permute(1, 2, 0).numpy()[..., ::-1].clip(0, 1) * 255).astype(np.uint8).copy()
+    for x, y in points:
+        cv2.circle(image, (round(x), round(y)), 2, (0, 255, 0), -1)
+    return image
+
+
+def closest_on_skin(
+    model: MorphableModel, vertices: Tensor, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Triangle and barycentrics of the skin point nearest to each of (N, 3) points; NaN rows are not valid."""
     skin = np.flatnonzero(model.triangle_part.numpy() == model.config.part_names.index("skin"))
-    corners = model.mean.numpy()[model.triangles.numpy()[skin]]  # (S, 3, 3)
+    corners = vertices.numpy()[model.triangles.numpy()[skin]]  # (S, 3, 3)
     triangle, weights = np.zeros(len(points), np.int64), np.full((len(points), 3), 1 / 3)
     valid = ~np.isnan(points).any(1)
     centre = corners.mean(1)
@@ -113,7 +130,11 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="draw the points on the mean head")
     picture_path = parser.parse_args().picture
     model, card = load_morphable()
-    triangle, weights, valid, picture, points = surface_points(model)
+    triangle, weights, valid, closed = surface_points(model, model.mean)
+    jaw = model.blendshapes[model.config.blendshape_names.index("jawOpen")]
+    opened = surface_points(model, model.mean + OPEN_JAW * jaw)
+    lips = [*LIPS_OUTER, *LIPS_INNER]
+    triangle[lips], weights[lips], valid[lips] = (part[lips] for part in opened[:3])
     print(f"{valid.sum()} of 468 points lie on the skin; not: {np.flatnonzero(~valid).tolist()}")
 
     path = assets_dir() / "morphable.safetensors"
@@ -126,10 +147,7 @@ def main() -> None:
     fields = {name: getattr(card, name) for name in ("role", "name", "source", "licence", "commercial")}
     save_checkpoint(path, tensors, asdict(model.config), fields, licence_text)
     if picture_path:
-        image = (picture.permute(1, 2, 0).numpy()[..., ::-1].clip(0, 1) * 255).astype(np.uint8).copy()
-        for i, (x, y) in enumerate(points):
-            cv2.circle(image, (round(x), round(y)), 2, (0, 255, 0) if valid[i] else (0, 0, 255), -1)
-        cv2.imwrite(str(picture_path), image)
+        cv2.imwrite(str(picture_path), np.concatenate([closed, opened[3]], 1))
 
 
 if __name__ == "__main__":

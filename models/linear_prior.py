@@ -91,6 +91,14 @@ class LinearDenoiser(nn.Module):
         inside = (along - alpha_bar.sqrt() * mean) / total[:, :-1] - rest * along
         return (1 - alpha_bar).sqrt() * (rest * z_t + inside @ self.basis)
 
+    def gain(self, direction: Tensor, alpha_bar: Tensor, variances: Tensor) -> Tensor:
+        """Sigma (Sigma + (1-a)/a I)^-1 direction, (B, N) like it: the share of a change of z_0 that the prior lets
+        through at this noise. The linear denoiser's own Jacobian, times sqrt(a).
+        """
+        gain = variances / (variances + (1 - alpha_bar) / alpha_bar)
+        along = (gain[:, :-1] - gain[:, -1:]) * F.linear(direction, self.basis)
+        return gain[:, -1:] * direction + along @ self.basis
+
     def diffused_sample(self, noise: Tensor, alpha_bar: Tensor, mean: Tensor, variances: Tensor) -> Tensor:
         """White noise (B, N) -> a sample of N(sqrt(a) mu, a Sigma + (1-a) I), the prior's own z_t.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def blendshape_weights(offset: np.ndarray, blendshapes: np.ndarray, sweeps: int = 60, ridge: float = 1e-3) -> np.ndarray:
+def blendshape_weights(
+    offset: np.ndarray, blendshapes: np.ndarray, sweeps: int = 60, ridge: float = 1e-3
+) -> np.ndarray:
     """Weights in [0, 1] whose blend comes nearest to an offset: least squares by projected coordinate descent.
 
     offset: (V, 3) metres; blendshapes: (K, V, 3) metres at full weight. `ridge` is relative to the mean energy of a

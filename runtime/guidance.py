@@ -30,10 +30,13 @@ from .ddim import GuidanceStep
 from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
+from .landmark_step import LandmarkStep
 from .pose import Pose, solve_pose
 from .skin_mask import skin_likelihood
 
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
+LinearGain = Callable[[Tensor, float], Tensor]
+"""(gradient like z, alpha-bar) -> the same narrowed by the prior."""
 TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
 
 
@@ -41,21 +44,25 @@ TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "percept
 class GuidanceConfig:
     """Weights of equation 2, and how far each part of z moves a step.
 
-    `*_step` are root-mean-square changes of normalised z at full strength; they fall to `final_step` of it along a
-    cosine. `start` is the share of the steps that run unguided first, where the noise forgets what guidance did.
+    `*_step` are root-mean-square changes of normalised z. The first `start` share of the steps runs unguided: there
+    the noise forgets what guidance did. From `settle` on the steps shrink to `final_step` of their size.
     """
 
-    identity: float = 1.0  # G_id_cos
+    identity: float = 0.7  # G_id_cos: more of it and its own recogniser is fooled
     identity_perceptual: float = 0.5  # lambda 1
     photometric: float = 12.0  # lambda 2
-    landmarks: float = 100.0  # lambda 3
-    perceptual: float = 0.6  # lambda 4
-    texture_step: float = 0.10
-    identity_step: float = 0.12
-    expression_step: float = 0.2
-    light_step: float = 0.15
-    final_step: float = 0.15
+    landmarks: float = 60.0  # lambda 3
+    perceptual: float = 0.3  # lambda 4
+    texture_step: float = 0.2
+    identity_step: float = 0.3
+    expression_step: float = 0.4
+    light_step: float = 0.3
     start: float = 0.1
+    settle: float = 0.7
+    final_step: float = 0.15
+    landmark_newton: float = 0.5  # share of the Gauss-Newton step on the landmarks that a step takes
+    shape_decay: float = 0.03  # share of the shape coefficients that a step takes back: what no term asks for fades
+    prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
 
@@ -172,11 +179,15 @@ class PhotoGuidance:
         statistics: LatentStatistics,
         target: PhotoTarget,
         config: GuidanceConfig,
+        prior: LinearGain | None = None,
     ) -> None:
+        """`prior` narrows gradients to what faces do (see `LinearDenoiser.gain`); None leaves them as they are."""
         self.models, self.statistics, self.target, self.config = models, statistics, target, config
+        self.prior = prior
         self.layout = LatentLayout()
         self.history: list[dict[str, float]] = []
         self.pose: Pose | None = None
+        self._landmark_step = LandmarkStep(models.morphable, statistics)
         self._momentum: Tensor | None = None
         self._energy: Tensor | None = None
 
@@ -185,12 +196,16 @@ class PhotoGuidance:
         done = step.index / step.count
         if done < self.config.start:
             return torch.zeros_like(z_0)
-        ramp = (done - self.config.start) / (1 - self.config.start)
+        ramp = max(0.0, (done - self.config.settle) / (1 - self.config.settle))
         strength = self.config.final_step + (1 - self.config.final_step) * 0.5 * (1 + math.cos(math.pi * ramp))
         delta = torch.zeros_like(z_0)
+        alpha_bar = min(step.alpha_bar, 1 / (1 + self.config.prior_noise))
         for _ in range(self.config.inner_steps):
             gradient, terms = self.gradient(z_0 + delta)
+            if self.prior is not None:
+                gradient = self.prior(gradient, alpha_bar)
             delta = delta - strength / self.config.inner_steps * self._normalised(gradient)
+            delta = delta + self._towards_landmarks(z_0 + delta)
         self.history.append({"step": step.index, "t": step.t, **terms})
         return delta
 
@@ -231,6 +246,20 @@ class PhotoGuidance:
         robust = 0.02 * ((1 + squared / 0.01).sqrt() - 1)
         return (robust * self.target.landmark_weights).mean(1)
 
+    def _towards_landmarks(self, z_0: Tensor) -> Tensor:
+        """The landmark term's Gauss-Newton step and the decay of the shape, as a change of z_0 like it."""
+        parts = self.layout.split(self.statistics.denormalise(z_0))
+        vertices = self.models.morphable(parts.identity, parts.expression)
+        target = self.target
+        change = self._landmark_step(
+            vertices, crop_camera(self.posed(vertices)), target.landmarks, target.eye_distance, target.landmark_weights
+        )
+        shape = slice(self.layout.texture, self.layout.texture + len(change))
+        delta = torch.zeros_like(z_0)
+        moved = self.config.landmark_newton * change - self.config.shape_decay * z_0.flatten(1)[:, shape]
+        delta.flatten(1)[:, shape] = moved / self.config.inner_steps
+        return delta
+
     def posed(self, vertices: Tensor) -> Pose:
         """Perspective-n-point on the current shape, started from the pose before."""
         points = self.models.morphable.landmarks(vertices)[0].detach().numpy()
@@ -244,7 +273,12 @@ class PhotoGuidance:
         energy = torch.stack([part.square().mean() for part in vars(parts).values()])
         self._energy = energy if self._energy is None else torch.maximum(energy, 0.95 * self._energy)
         scale = self._energy.clamp_min(1e-16).rsqrt()
-        sizes = (self.config.texture_step, self.config.identity_step, self.config.expression_step, self.config.light_step)
+        sizes = (
+            self.config.texture_step,
+            self.config.identity_step,
+            self.config.expression_step,
+            self.config.light_step,
+        )
         moved = {
             name: part * factor * size
             for (name, part), factor, size in zip(vars(parts).items(), scale, sizes, strict=True)
@@ -254,6 +288,12 @@ class PhotoGuidance:
             self._momentum = step
         self._momentum = torch.lerp(step, self._momentum, self.config.momentum)
         return self._momentum
+
+
+def crop_camera(pose: Pose) -> Camera:
+    """The camera of a crop with a head in this pose."""
+    rvec, tvec = (torch.from_numpy(vector).float()[None] for vector in (pose.rvec, pose.tvec))
+    return camera_from_pose(rvec, tvec, FOCAL, CROP_SIZE)
 
 
 def estimate_from_latent(
@@ -270,9 +310,7 @@ def estimate_from_latent(
     parts = LatentLayout().split(statistics.denormalise(z))
     vertices = models.morphable(parts.identity, parts.expression)
     pose = pose_of(vertices.detach())
-    camera = camera_from_pose(
-        torch.from_numpy(pose.rvec).float()[None], torch.from_numpy(pose.tvec).float()[None], FOCAL, CROP_SIZE
-    )
+    camera = crop_camera(pose)
     head = models.atlas.compose(models.face_maps(parts.texture))
     rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)

@@ -5,7 +5,7 @@ Knows nothing of which files are written. A photo is always processed by itself:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.autoencoder import BranchedAutoencoder, load_autoencoder
+from ..models.autoencoder import load_autoencoder
 from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
 from ..models.conditioner import Conditioning
 from ..models.denoiser import FitDiffDenoiser, TrainedWith, check_trained_with, load_denoiser
@@ -21,22 +21,25 @@ from ..models.landmarks import load_face_mesh
 from ..models.latent import LatentLayout
 from ..models.morphable import MorphableModel, load_morphable
 from ..models.perceptual import load_perceptual
-from ..models.recogniser import IdentityFeatures, Recogniser, load_recogniser
-from ..rendering.camera import Camera, camera_from_pose, project
+from ..models.recogniser import IdentityFeatures, load_recogniser
+from ..rendering.camera import Camera, project
 from ..rendering.head_atlas import HeadAtlas, load_head_atlas
 from ..rendering.renderer import HeadMapsTensor, HeadRenderer
 from ..rendering.shader import F0_MAX, Light, light_from_latent, srgb_from_linear
 from .avatar import Avatar, HeadMaps, ReflectanceMaps
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
 from .expression import blendshape_weights
+from .face_chip import warp_chip
 from .face_crop import FaceCrop
 from .face_detector import FaceDetector
 from .guidance import (
     FOCAL,
     GUIDANCE_PRESETS,
+    GuidanceConfig,
     GuidanceModels,
     PhotoGuidance,
     PhotoTarget,
+    crop_camera,
     estimate_from_latent,
     photo_target,
 )
@@ -93,23 +96,27 @@ class FitDiffPipeline:
     def renderer(self) -> HeadRenderer:
         return self.models.renderer
 
-    def avatar(self, crop: FaceCrop, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
+    def avatar(
+        self, crop: FaceCrop, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None
+    ) -> AvatarResult:
         """The avatar of one photographed face. `on_step(done, total)` is called after every step."""
         clock = clock or StageClock()
         with clock.stage("condition"):
             target = photo_target(crop, self.models)
             conditioning = self._condition(target.identity, 1.0)
         config = GUIDANCE_PRESETS[options.guidance]
-        guide = PhotoGuidance(self.models, self.denoiser.statistics, target, config) if config else None
+        guide = self._guidance(target, config) if config else None
         with clock.stage("sample"):
             z = self._sample(conditioning, options, guide, on_step)
         with clock.stage("decode"):
-            posed = guide or PhotoGuidance(self.models, self.denoiser.statistics, target, GUIDANCE_PRESETS["full"])  # type: ignore[arg-type]
+            posed = guide or self._guidance(target, GuidanceConfig())
             with torch.no_grad():
-                estimate = estimate_from_latent(z, self.models, self.denoiser.statistics, posed.posed, target.background)
+                estimate = estimate_from_latent(
+                    z, self.models, self.denoiser.statistics, posed.posed, target.background
+                )
                 similarity, error = self._measured(estimate.image, estimate.vertices, estimate.camera, target)
-            result = self._finished(z, options, crop, estimate.pose, similarity, error, guide, clock)
-        return result
+            result = self._finished(z, options, crop, estimate.pose, similarity, error, guide)
+        return _timed(result, clock)
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
         """An unconditional face: the person that the seed stands for."""
@@ -117,9 +124,12 @@ class FitDiffPipeline:
         with clock.stage("sample"):
             z = self._sample(self._null, options, None, on_step)
         with clock.stage("decode"):
-            return self._finished(z, options, None, None, {}, None, None, clock)
+            result = self._finished(z, options, None, None, {}, None, None)
+        return _timed(result, clock)
 
-    def _sample(self, conditioning: Conditioning, options: AvatarOptions, guide: PhotoGuidance | None, on_step: Any) -> Tensor:
+    def _sample(
+        self, conditioning: Conditioning, options: AvatarOptions, guide: PhotoGuidance | None, on_step: Any
+    ) -> Tensor:
         network, schedule = self.denoiser.denoiser, self.denoiser.config.schedule
         predictor = classifier_free(
             lambda z, t: network(z, t, conditioning), lambda z, t: network(z, t, self._null), options.cfg
@@ -138,6 +148,16 @@ class FitDiffPipeline:
         with torch.no_grad():
             return sample(predictor, z_t, schedule, config, guidance, generators)
 
+    def _guidance(self, target: PhotoTarget, config: GuidanceConfig) -> PhotoGuidance:
+        linear = self.denoiser.denoiser.linear
+        variances = self._null["prior_variances"]
+
+        def narrowed(gradient: Tensor, alpha_bar: float) -> Tensor:
+            with torch.no_grad():
+                return linear.gain(gradient.flatten(1), torch.tensor([[alpha_bar]]), variances).view_as(gradient)
+
+        return PhotoGuidance(self.models, self.denoiser.statistics, target, config, narrowed)
+
     @torch.no_grad()
     def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:
         return self.denoiser.conditioner(features, torch.tensor([present]))
@@ -151,8 +171,6 @@ class FitDiffPipeline:
     def _measured(
         self, image: Tensor, vertices: Tensor, camera: Camera, target: PhotoTarget
     ) -> tuple[dict[str, float], float]:
-        from .face_chip import warp_chip
-
         recogniser = self.models.recogniser
         chip = warp_chip(image.clamp(0, 1), target.chip_from_crop, recogniser.chip_size)
         embedding = recogniser(chip).embedding
@@ -173,8 +191,8 @@ class FitDiffPipeline:
         similarity: dict[str, float],
         landmark_error: float | None,
         guide: PhotoGuidance | None,
-        clock: StageClock,
     ) -> AvatarResult:
+        """Everything of the result but its times."""
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
         maps = self.models.autoencoder.decode(parts.texture)
         head = self.atlas.compose(maps)
@@ -214,16 +232,16 @@ class FitDiffPipeline:
             landmark_error=landmark_error,
             pose=pose_values,
             light=light_values,
-            stages=tuple(clock.stages),
-            seconds=clock.total(),
+            stages=(),
+            seconds=0.0,
             guidance=guide.history if guide else [],
             notes=crop.notes if crop else (),
         )
-        camera = None
-        if pose is not None:
-            rvec, tvec = (torch.from_numpy(v).float()[None] for v in (pose.rvec, pose.tvec))
-            camera = camera_from_pose(rvec, tvec, FOCAL, 224)
-        return AvatarResult(avatar, report, vertices, head, light, camera)
+        return AvatarResult(avatar, report, vertices, head, light, crop_camera(pose) if pose else None)
+
+
+def _timed(result: AvatarResult, clock: StageClock) -> AvatarResult:
+    return replace(result, report=replace(result.report, stages=tuple(clock.stages), seconds=clock.total()))
 
 
 def reflectance_maps(maps: Tensor) -> ReflectanceMaps:

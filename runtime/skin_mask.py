@@ -14,7 +14,8 @@ from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BRO
 REFERENCE = ((117, 118, 101, 205, 207), (346, 347, 330, 425, 427), (168, 198, 5, 420))  # cheeks, nose
 DARKER, BRIGHTER = 0.9, 1.1  # natural log of luminance that shading and highlights may differ by
 CHROMA = 0.2  # distance of chromaticity (r, g) that blood and light may make
-FEATURE_MARGIN = 0.10  # of the eye distance around brows, eyes and lips
+FEATURE_MARGIN = 0.10  # of the eye distance around eyes and lips
+BROW_MARGIN = 0.02  # around brows: hair that touches them is near
 FEATHER = 1.2  # px
 
 
@@ -59,9 +60,16 @@ def _robust_plane(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> np.ndarra
 def _features(points: np.ndarray, size: int) -> np.ndarray:
     """(size, size) in [0, 1]: brows, eyes and lips with a margin."""
     eyes = points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0)
-    margin = max(1, round(FEATURE_MARGIN * float(np.linalg.norm(eyes[0] - eyes[1]))))
+    distance = float(np.linalg.norm(eyes[0] - eyes[1]))
     area = np.zeros((size, size), np.uint8)
-    for indices in (RIGHT_EYE, LEFT_EYE, RIGHT_BROW, LEFT_BROW, LIPS_OUTER):
-        cv2.fillConvexPoly(area, cv2.convexHull(points[list(indices)].astype(np.float32)).astype(np.int32), 1)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    return cv2.GaussianBlur(cv2.dilate(area, kernel).astype(np.float32), (0, 0), FEATHER)
+    for contours, share in (
+        ((RIGHT_EYE, LEFT_EYE, LIPS_OUTER), FEATURE_MARGIN),
+        ((RIGHT_BROW, LEFT_BROW), BROW_MARGIN),
+    ):
+        drawn = np.zeros_like(area)
+        for indices in contours:
+            cv2.fillConvexPoly(drawn, cv2.convexHull(points[list(indices)].astype(np.float32)).astype(np.int32), 1)
+        margin = max(1, round(share * distance))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
+        area |= cv2.dilate(drawn, kernel)
+    return cv2.GaussianBlur(area.astype(np.float32), (0, 0), FEATHER)

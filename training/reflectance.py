@@ -43,8 +43,13 @@ def sample_traits(attributes: np.ndarray, rng: np.random.Generator) -> PersonTra
     melanin = float(np.clip(rng.normal(centre / (african + asian + caucasian + 1e-6), 0.14), 0, 1))
     grey = age > 0.45 and rng.random() < 1.6 * (age - 0.4)
     dark = melanin > 0.33 or rng.random() < 0.35
-    name = "grey" if grey else rng.choice(["black", "brown"]) if dark else rng.choice(["brown", "blond", "red"], p=[0.55, 0.33, 0.12])  # fmt: skip
-    hair = np.array(_HAIR[str(name)]) * np.exp(rng.normal(0, 0.25))
+    if grey:
+        name = "grey"
+    elif dark:
+        name = str(rng.choice(["black", "brown"]))
+    else:
+        name = str(rng.choice(["brown", "blond", "red"], p=[0.55, 0.33, 0.12]))
+    hair = np.array(_HAIR[name]) * np.exp(rng.normal(0, 0.25))
     return PersonTraits(melanin, float(rng.normal(0, 1)), float(male), float(age), hair)
 
 
@@ -65,7 +70,9 @@ class SkinAppearanceModel:
         """(9, 512, 512) uint8: diffuse albedo (sRGB), specular albedo (F0 / 0.08), normal (+Y up, (n + 1) / 2)."""
         tone = self._tone(traits)
         colour, detail = self._pick(tone, rng)
-        strength = float(np.clip(0.10 / max(detail.std(), 0.02), 0.4, 1.2)) * rng.uniform(0.7, 1.1) * (0.9 + 0.35 * traits.age)
+        strength = (
+            float(np.clip(0.10 / max(detail.std(), 0.02), 0.4, 1.2)) * rng.uniform(0.7, 1.1) * (0.9 + 0.35 * traits.age)
+        )
         log = tone + colour.astype(np.float32) * rng.uniform(0.75, 1.1) + detail * strength
         relief = cv2.GaussianBlur(detail.mean(2), (0, 0), 0.8) * strength * 0.5  # mm: pores are dark and deep
         self._mottle(log, traits, rng)
@@ -88,7 +95,7 @@ class SkinAppearanceModel:
         return (line + 0.45 * _BLOOD * traits.blood * (1 - 0.6 * traits.melanin)).astype(np.float32)
 
     def _pick(self, tone: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Low-frequency colour and detail (512, 512, 3), each of a skin whose own tone is not too far, each maybe mirrored."""
+        """Low-frequency colour and detail (512, 512, 3), of skins whose tone is not too far, each maybe mirrored."""
 
         def near(skins: list[Skin]) -> Skin:
             weight = np.array([np.exp(-abs(float((skin.tone - tone).mean())) / 0.6) for skin in skins])
@@ -163,7 +170,12 @@ class SkinAppearanceModel:
         p, field = self.points, np.zeros((CHART, CHART), np.float32)
         jaw = p[[132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]]
         _stroke(field, jaw, 46, 1)
-        _stroke(field, p[[61, 37, 0, 267, 291]] * 0.6 + p[[2, 2, 2, 2, 2]] * [0, 0.4] + p[[61, 37, 0, 267, 291]] * [0.4, 0], 15, 1)
+        _stroke(
+            field,
+            p[[61, 37, 0, 267, 291]] * 0.6 + p[[2, 2, 2, 2, 2]] * [0, 0.4] + p[[61, 37, 0, 267, 291]] * [0.4, 0],
+            15,
+            1,
+        )
         _stroke(field, p[[17, 18, 200, 199, 175, 152]], 70, 1)
         _stroke(field, p[[61, 43, 106, 182]], 26, 1)
         _stroke(field, p[[291, 273, 335, 406]], 26, 1)
@@ -199,7 +211,9 @@ class SkinAppearanceModel:
             upper, lower = self.points[list(brow[:5])][::-1], self.points[list(brow[5:])]  # nose to temple
             for _ in range(int(420 * dense)):
                 s = rng.beta(1.15, 1.25)
-                place = np.array([[np.interp(s, np.linspace(0, 1, 5), edge[:, c]) for c in range(2)] for edge in (upper, lower)])
+                place = np.array(
+                    [[np.interp(s, np.linspace(0, 1, 5), edge[:, c]) for c in range(2)] for edge in (upper, lower)]
+                )
                 width = thick * (1 - 0.55 * s**2) * min(1, 0.65 + 3 * s)
                 centre = place.mean(0) - [0, lift + arch * np.sin(np.pi * s)]
                 root = centre + (place[1] - place[0]) * width * np.clip(rng.normal(0.1, 0.27), -0.55, 0.55)
@@ -225,7 +239,9 @@ class SkinAppearanceModel:
 
     def _area(self, contour: tuple[int, ...], feather: float) -> np.ndarray:
         area = np.zeros((CHART, CHART), np.float32)
-        outline = np.concatenate([self.points[list(contour)], self.points[list(LIPS_INNER)][:1] * 0 + self.points[contour[0]]])
+        outline = np.concatenate(
+            [self.points[list(contour)], self.points[list(LIPS_INNER)][:1] * 0 + self.points[contour[0]]]
+        )
         cv2.fillPoly(area, [np.round(outline).astype(np.int32)], 1.0)
         return cv2.GaussianBlur(area, (0, 0), feather)
 
@@ -246,7 +262,9 @@ def _noise(rng: np.random.Generator, sigma: float, amplitude: float) -> np.ndarr
     """(512, 512) smooth noise of the given standard deviation; drawn at the scale it needs."""
     step = max(1, int(sigma // 1.5))
     small = rng.standard_normal((CHART // step + 2, CHART // step + 2)).astype(np.float32)
-    field = cv2.resize(cv2.GaussianBlur(small, (0, 0), max(sigma / step, 0.3)), (CHART, CHART), interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(
+        cv2.GaussianBlur(small, (0, 0), max(sigma / step, 0.3)), (CHART, CHART), interpolation=cv2.INTER_CUBIC
+    )
     return field * (amplitude / max(float(field.std()), 1e-6))
 
 

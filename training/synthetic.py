@@ -123,13 +123,13 @@ def sample_light(rng: np.random.Generator) -> Light:
     return Light(*[torch.from_numpy(t).float()[None] for t in tensors])
 
 
-def framed_camera(
-    model: MorphableModel, vertices: torch.Tensor, rng: np.random.Generator
-) -> tuple[Camera, np.ndarray]:
+def framed_camera(model: MorphableModel, vertices: torch.Tensor, rng: np.random.Generator) -> tuple[Camera, np.ndarray]:
     """A camera at a random place that frames the face as `runtime.face_crop` does, and the landmarks (468, 2) in it."""
     yaw, pitch, roll = np.clip(rng.normal(0, [0.26, 0.13, 0.05]), -0.7, 0.7)
     distance = float(np.exp(rng.uniform(np.log(0.55), np.log(2.5))))
-    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), distance, 1000.0, CROP_SIZE, yaw=float(yaw), pitch=float(pitch))
+    camera = camera_front(
+        torch.tensor([0.0, 0.0, 0.05]), distance, 1000.0, CROP_SIZE, yaw=float(yaw), pitch=float(pitch)
+    )
     turn = rotation_from_rodrigues(torch.tensor([[0.0, 0.0, float(roll)]]))
     camera = Camera(
         camera.focal, camera.principal, turn @ camera.rotation, (turn @ camera.translation[..., None])[..., 0],
@@ -154,9 +154,7 @@ def with_hair(head: HeadMapsTensor, atlas: HeadAtlas, rng: np.random.Generator) 
     colour = (melanin * tint)[:, None, None] * np.exp(strands * 3)
     mask = torch.from_numpy(cover).float()[None, None]
     hair = torch.from_numpy(colour).float()[None].clamp(0, 1)
-    return HeadMapsTensor(
-        torch.lerp(head.albedo, hair, mask), head.specular, head.normal, head.roughness, head.alpha
-    )
+    return HeadMapsTensor(torch.lerp(head.albedo, hair, mask), head.specular, head.normal, head.roughness, head.alpha)
 
 
 def background(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -185,7 +183,11 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.4)))
     if rng.random() < 0.3:
         small = int(size * rng.uniform(0.3, 0.8))
-        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(
+            cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
+            (size, size),
+            interpolation=cv2.INTER_LINEAR,
+        )
     image = image + rng.normal(0, rng.gamma(1.2, 0.008), image.shape).astype(np.float32)
     pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.5:

@@ -72,7 +72,10 @@ def test_identity_coefficients_have_unit_scale_and_make_plausible_heads(model: M
 
 def test_expression_coefficients_reproduce_a_blendshape(model: MorphableModel) -> None:
     index = model.config.blendshape_names.index("jawOpen")
-    neutral, opened = model(torch.zeros(1, 158)), model(torch.zeros(1, 158), model.expression_of_blendshapes[index][None])
+    neutral, opened = (
+        model(torch.zeros(1, 158)),
+        model(torch.zeros(1, 158), model.expression_of_blendshapes[index][None]),
+    )
     wanted = model.blendshapes[index]
     error = (opened - neutral)[0] - wanted
     assert float(error.square().sum() / wanted.square().sum()) < 0.05

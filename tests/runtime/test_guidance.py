@@ -57,7 +57,9 @@ def statistics() -> LatentStatistics:
     found = LatentStatistics()
     mean = torch.zeros(LAYOUT.size)
     mean[-9:] = torch.tensor([*np.log([0.4] * 3 + [0.6] * 3), 0.2, 0.5, 0.84])
-    found.set_from_moments(mean, torch.ones(LAYOUT.size).index_fill_(0, torch.arange(LAYOUT.size - 9, LAYOUT.size), 0.3))
+    found.set_from_moments(
+        mean, torch.ones(LAYOUT.size).index_fill_(0, torch.arange(LAYOUT.size - 9, LAYOUT.size), 0.3)
+    )
     return found
 
 
@@ -93,14 +95,12 @@ def crop(models: GuidanceModels, statistics: LatentStatistics) -> FaceCrop:
 
 
 def guidance(
-    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop, config: GuidanceConfig = GuidanceConfig()
+    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop, config: GuidanceConfig | None = None
 ) -> PhotoGuidance:
-    return PhotoGuidance(models, statistics, photo_target(crop, models), config)
+    return PhotoGuidance(models, statistics, photo_target(crop, models), config or GuidanceConfig())
 
 
-def test_the_truth_costs_next_to_nothing(
-    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop
-) -> None:
+def test_the_truth_costs_next_to_nothing(models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop) -> None:
     guide = guidance(models, statistics, crop)
     _, at_truth = guide.gradient(true_latent())
     _, elsewhere = guide.gradient(torch.zeros_like(true_latent()))
@@ -120,9 +120,7 @@ def test_gradient_agrees_with_finite_differences(
 
     def value(at: torch.Tensor) -> float:
         with torch.no_grad():
-            terms = guide.losses(
-                estimate_from_latent(at, models, statistics, lambda _: pose, guide.target.background)
-            )
+            terms = guide.losses(estimate_from_latent(at, models, statistics, lambda _: pose, guide.target.background))
         return sum(float(getattr(guide.config, name) * term.double()) for name, term in terms.items())
 
     guide.posed = lambda _: pose  # type: ignore[method-assign]
@@ -167,9 +165,7 @@ def test_parts_have_their_own_step_and_early_steps_are_unguided(
     assert not delta.texture.any() and delta.identity.any() and delta.expression.any() and delta.light.any()
 
 
-def test_what_is_not_skin_does_not_pull(
-    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop
-) -> None:
+def test_what_is_not_skin_does_not_pull(models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop) -> None:
     guide = guidance(models, statistics, crop)
     target = guide.target
     spoilt = target.image.clone()

@@ -36,6 +36,8 @@ def test_a_hand_over_the_cheek_is_left_out(face) -> None:  # noqa: ANN001
 
 def test_light_from_one_side_is_no_reason(face) -> None:  # noqa: ANN001
     ramp = np.linspace(1.0, 0.55, 224, dtype=np.float32)[None, :, None]
-    hull = cv2.fillConvexPoly(np.zeros((224, 224), np.uint8), cv2.convexHull(face.landmarks[[117, 346, 205, 425, 5], :2].astype(np.int32)), 1)
+    hull = cv2.fillConvexPoly(
+        np.zeros((224, 224), np.uint8), cv2.convexHull(face.landmarks[[117, 346, 205, 425, 5], :2].astype(np.int32)), 1
+    )
     likelihood = skin_likelihood(face.image * ramp, face.landmarks)
     assert likelihood[hull > 0].mean() > 0.93
