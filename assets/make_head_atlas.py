@@ -166,9 +166,11 @@ def draw_lash_alpha(model: MorphableModel, rng: np.random.Generator) -> np.ndarr
         axis = int(np.abs(outward).argmax())
         low, high = own_uv.min(0), own_uv.max(0)
         root, tip = (low, high) if outward[axis] > 0 else (high, low)
-        for _ in range(70):
-            along = rng.uniform(0.02, 0.98)
-            length = rng.uniform(0.55, 0.95) * (0.6 + 0.4 * np.sin(np.pi * along))
+        upper = own[:, 1].mean() > centres[side][1]
+        for _ in range(26 if upper else 16):
+            along = rng.uniform(0.08, 0.92)
+            reach = rng.uniform(0.3, 0.5) if upper else rng.uniform(0.14, 0.24)
+            length = reach * (0.55 + 0.45 * np.sin(np.pi * along))
             bend = rng.normal(0, 0.02)
             line = []
             for s in np.linspace(0, 1, 6):
@@ -177,7 +179,7 @@ def draw_lash_alpha(model: MorphableModel, rng: np.random.Generator) -> np.ndarr
                 point[axis] = root[axis] + s * length * (tip[axis] - root[axis])
                 line.append(point)
             pixels = np.round(np.array(line) * 4 * 16).astype(np.int32)
-            cv2.polylines(alpha, [pixels], False, 255, thickness=4, lineType=cv2.LINE_AA, shift=4)
+            cv2.polylines(alpha, [pixels], False, 255, thickness=3, lineType=cv2.LINE_AA, shift=4)
     return cv2.resize(alpha, (ATLAS_SIZE, ATLAS_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
@@ -229,7 +231,7 @@ def main() -> None:
     paste(albedo, TEETH_RECT, ivory)
     noise = cv2.GaussianBlur(rng.normal(0, 1, (TONGUE_RECT[3], TONGUE_RECT[2])).astype(np.float32), (0, 0), 1.2)
     paste(albedo, TONGUE_RECT, np.array([0.72, 0.40, 0.38], np.float32) * (1 + 0.12 * noise[..., None]))
-    paste(albedo, LASH_RECT, np.array([0.06, 0.045, 0.04], np.float32))
+    paste(albedo, LASH_RECT, np.array([0.10, 0.075, 0.06], np.float32))
     alpha = np.ones((ATLAS_SIZE, ATLAS_SIZE), np.float32)
     x, y, width, height = LASH_RECT
     alpha[y : y + height, x : x + width] = draw_lash_alpha(model, rng)[y : y + height, x : x + width]

@@ -54,14 +54,14 @@ class GuidanceConfig:
     landmarks: float = 60.0  # lambda 3
     perceptual: float = 0.3  # lambda 4
     texture_step: float = 0.2
-    identity_step: float = 0.3
+    identity_step: float = 0.15
     expression_step: float = 0.4
     light_step: float = 0.3
     start: float = 0.1
     settle: float = 0.7
     final_step: float = 0.15
     landmark_newton: float = 0.5  # share of the Gauss-Newton step on the landmarks that a step takes
-    shape_decay: float = 0.03  # share of the shape coefficients that a step takes back: what no term asks for fades
+    shape_decay: float = 0.06  # share of the shape coefficients that a step takes back: what no term asks for fades
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
