@@ -34,6 +34,9 @@ from .atlas_layout import (
 SKIN = "young_lightskinned_male_diffuse2.png"
 IRIS_ANGLE = 0.47  # radians from the gaze to the rim of the iris: 11.8 mm across on an eyeball of 25 mm
 PUPIL_ANGLE = 0.15
+# Bounding boxes (u0, v0, u1, v1; v up) in MakeHuman's layout of the islands that `atlas_layout` stretches to rectangles.
+NECK_UV = (0.270335, 0.900668, 0.490726, 0.973856)
+MOUTH_UV = (0.757634, 0.011863, 0.923740, 0.136440)
 FEATHER = 36  # pixels of the atlas over which the face maps fade into the rest
 LICENCE = """CC0 1.0 Universal (public domain dedication) for the skin, from the MakeHuman core assets (September 2020):
 https://creativecommons.org/publicdomain/zero/1.0/
@@ -222,8 +225,8 @@ def main() -> None:
     head = island.copy()
     head[FACE_BLOCK[1] + FACE_BLOCK[2] + 8 :] = False
     albedo = fill_outside(skin_in_atlas(skin), cv2.erode(head.astype(np.uint8), np.ones((5, 5))).astype(bool))
-    paste(albedo, NECK_RECT, _stretched(skin, NECK_RECT, (0.2951, 0.8735, 0.4656, 0.974)))
-    paste(albedo, MOUTH_RECT, _stretched(skin, MOUTH_RECT, (0.758, 0.012, 0.924, 0.136)) * np.array([0.62, 0.45, 0.45]))
+    paste(albedo, NECK_RECT, _stretched(skin, NECK_RECT, NECK_UV))
+    paste(albedo, MOUTH_RECT, _stretched(skin, MOUTH_RECT, MOUTH_UV) * np.array([0.62, 0.45, 0.45]))
     for rect in SOCKET_RECTS.values():
         paste(albedo, rect, np.array([0.55, 0.33, 0.29], np.float32))
     paste(albedo, EYE_RECT, draw_eye(EYE_RECT[2], (0.42, 0.28, 0.17), rng))

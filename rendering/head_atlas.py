@@ -20,6 +20,7 @@ from .shader import F0_MAX, linear_from_srgb, srgb_from_linear
 
 CELL = 16  # texels of the 1024 atlas that share one value of the tone field
 FADE = 90.0  # texels over which local tone gives way to the border's mean
+NECK_FADE = (470.0, 600.0)  # rows of the 1024 atlas over which it does so towards the neck, whose island lies elsewhere
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class HeadAtlas(nn.Module):
         distance = torch.cdist(centres.flatten(0, 1), centres[rows, columns][border])  # (4096, cells)
         inverse = (distance + 12).pow(-3)
         local = (-distance.min(1, keepdim=True).values / FADE).exp()
-        local[yy.flatten() * CELL > y + side + 8] = 0  # the islands below the head
+        top, bottom = NECK_FADE
+        local = local * ((bottom - yy.flatten() * CELL) / (bottom - top)).clamp(0, 1)[:, None]
         for name, tensor in maps.items():
             self.register_buffer(name, functional.avg_pool2d(tensor, factor) if factor > 1 else tensor)
         self.register_buffer("border", border)

@@ -34,7 +34,7 @@ def default_autoencoder_config(budget: Budget) -> AutoencoderTrainingConfig:
     """Losses as the embedded autoencoder was trained with."""
     return AutoencoderTrainingConfig(
         budget=budget,
-        perceptual_weight=0.1,
+        perceptual_weight=0.02,
         perceptual_crops=2,
         adversarial_weight=0.08,
         adversarial_after=0.72,

@@ -220,6 +220,7 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
         UsageError: the folder of skins holds none.
     """
     out.mkdir(parents=True, exist_ok=True)
+    (out / "index.json").unlink(missing_ok=True)  # it says that the folder is complete
     studio = _studio(str(config.skins))
     maps_path = str(out / "maps.npy")
     shape = (config.count, 9, 512, 512)

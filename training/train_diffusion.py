@@ -52,13 +52,13 @@ class DiffusionTrainingConfig:
     clip: float = 1.0
     average_decay: float = 0.999
     condition_dropout: float = 0.1  # the paper's p_uncond
-    weighting: Weighting = "plain"
+    weighting: Weighting = "balanced"  # "plain" is the paper's
     snr_gamma: float = 5.0
     vector_weight: float = 4.0
     vertex_weight: float = 0.1
     identity_weight: float = 0.1
     perceptual_weight: float = 0.1
-    identity_every: int = 8  # steps between two that have identity losses
+    identity_every: int = 10  # steps between two that have identity losses
     identity_samples: int = 1  # of the batch
     prior_folds: int = 4
     prior_photos: int = 20_000  # at most so many for the closed-form fit
@@ -111,6 +111,14 @@ def train_diffusion(
     if not len(data.training) or not len(data.held_out):
         got = f"{len(data.training)} photos to train on and {len(data.held_out)} held out"
         raise UsageError("training data", got, "at least one of each", "synthesise more faces")
+    faces = len(np.unique(data.map_index[data.training]))
+    if faces < config.prior_folds:
+        raise UsageError(
+            "training data",
+            f"{faces} faces to train on",
+            f"at least {config.prior_folds}, to fit the prior on some and measure it on others",
+            "synthesise more faces",
+        )
     trainer = DiffusionTrainer(config, data, gram, identity_losses)
     if resume:
         trainer.state.load(out_dir / STATE_FILE)

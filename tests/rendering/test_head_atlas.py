@@ -54,6 +54,31 @@ def test_no_seam_at_the_block(atlas: HeadAtlas) -> None:
         assert float(step) < 2 * float(usual) + 2e-3
 
 
+@pytest.mark.parametrize("mottled", [False, True])
+def test_no_seam_between_head_and_neck(mottled: bool) -> None:
+    """Both sides of the texture seam round the neck have one colour, also when the face is darker on one side."""
+    model, _ = load_morphable()
+    atlas, _ = load_head_atlas()
+    maps = face_of((0.75, 0.58, 0.5), 512)
+    if mottled:
+        maps[:, :3, :, :256] *= 0.8
+    albedo = atlas.compose(maps).albedo
+    skin = model.triangle_part == model.config.part_names.index("skin")
+    triangles, uv = model.triangles[skin], model.corner_uv[skin]
+    x, y, width, height = atlas.config.neck_rect
+    low, high = torch.tensor([x, y]) / 1024, torch.tensor([x + width, y + height]) / 1024
+    in_neck = ((uv > low) & (uv < high)).all(2).all(1)
+    sides = []
+    for chosen in (in_neck, ~in_neck):
+        grid = uv[chosen].flatten(0, 1)[None, None] * 2 - 1
+        colors = torch.nn.functional.grid_sample(albedo, grid, align_corners=False)[0, :, 0].T
+        sides.append(dict(zip(triangles[chosen].flatten().tolist(), colors.log(), strict=True)))
+    shared = sorted(sides[0].keys() & sides[1].keys())
+    assert len(shared) > 20
+    difference = torch.stack([sides[0][v] - sides[1][v] for v in shared]).abs()
+    assert float(difference.mean()) < 0.06
+
+
 def test_a_mark_on_the_characters_left_cheek_shows_on_the_images_right(atlas: HeadAtlas) -> None:
     model, _ = load_morphable()
     maps = face_of((0.5, 0.5, 0.5))
