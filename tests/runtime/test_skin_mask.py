@@ -19,7 +19,7 @@ def face(astronaut):  # noqa: ANN001, ANN201
 def test_cheeks_and_lips_stay_the_fringe_goes(face) -> None:  # noqa: ANN001
     likelihood = skin_likelihood(face.image, face.landmarks)
     at = lambda i: likelihood[int(face.landmarks[i, 1]), int(face.landmarks[i, 0])]  # noqa: E731
-    assert min(at(i) for i in (50, 280, 13, 0, 105, 334)) > 0.9
+    assert min(at(i) for i in (50, 280, 13, 0, 105, 334)) > 0.8
     top = face.landmarks[[109, 10, 338], :2].astype(int)
     assert max(likelihood[y + 4, x] for x, y in top) < 0.3  # the astronaut's hair lies over her forehead
 

@@ -91,7 +91,14 @@ SMALL = DenoiserConfig(
 )
 GRAM = torch.eye(28) * 0.01
 CONFIG = DiffusionTrainingConfig(
-    budget=Budget(steps=6), model=SMALL, batch=8, warmup=2, validation_photos=16, num_threads=1, quiet=True
+    budget=Budget(steps=6),
+    model=SMALL,
+    batch=8,
+    warmup=2,
+    weighting="plain",
+    validation_photos=16,
+    num_threads=1,
+    quiet=True,
 )
 
 
