@@ -34,7 +34,7 @@ from .atlas_layout import (
 SKIN = "young_lightskinned_male_diffuse2.png"
 IRIS_ANGLE = 0.47  # radians from the gaze to the rim of the iris: 11.8 mm across on an eyeball of 25 mm
 PUPIL_ANGLE = 0.15
-# Bounding boxes (u0, v0, u1, v1; v up) in MakeHuman's layout of the islands that `atlas_layout` stretches to rectangles.
+# Bounding boxes (u0, v0, u1, v1; v up) in MakeHuman's layout of the islands that are stretched to rectangles.
 NECK_UV = (0.270335, 0.900668, 0.490726, 0.973856)
 MOUTH_UV = (0.757634, 0.011863, 0.923740, 0.136440)
 FEATHER = 36  # pixels of the atlas over which the face maps fade into the rest
