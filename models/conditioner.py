@@ -43,9 +43,7 @@ class Conditioner(nn.Module):
     channel_mean: Tensor
     channel_std: Tensor
 
-    def __init__(
-        self, config: UNetConfig, sites: tuple[NormSite, ...], components: int, prior_grid: int
-    ) -> None:
+    def __init__(self, config: UNetConfig, sites: tuple[NormSite, ...], components: int, prior_grid: int) -> None:
         super().__init__()
         self.config = config
         width = config.condition_channels
@@ -76,12 +74,33 @@ class Conditioner(nn.Module):
         outputs = (mean, variances, self.identity(embedding), *(head(shared) for head in self.heads))
         return dict(zip(self.output_names, outputs, strict=True))
 
+    def embedding_only(self, features: IdentityFeatures) -> IdentityFeatures:
+        """The same embedding with maps that tell nothing of this photo: the training set's means.
+
+        The means are those of the linear prior's cells. One mean a channel would not do: a cell that hardly ever
+        fires has a deviation near zero, and its channel's mean is thousands of those away. Without cells it does.
+        """
+        channels, grid = list(self.config.condition_maps), self.prior.grid
+        maps: list[Tensor] = []
+        if not grid:
+            means = self.channel_mean[: sum(channels)].split(channels)
+            maps = [mean[:, None, None].expand_as(m) for mean, m in zip(means, features.maps, strict=True)]
+        else:
+            cells = self.prior.input_mean[self.config.condition_embedding :].split([n * grid**2 for n in channels])
+            for mean, like in zip(cells, features.maps, strict=True):
+                # The smallest map whose adaptive average pooling, which may overlap, gives exactly these cells.
+                rows, columns = (
+                    torch.linalg.pinv(F.adaptive_avg_pool1d(torch.eye(n, device=mean.device), grid).T.double())
+                    for n in like.shape[-2:]
+                )
+                spread = rows @ mean.view(-1, grid, grid).double() @ columns.T
+                maps.append(spread.to(like).expand_as(like))
+        return IdentityFeatures(tuple(maps), features.embedding)
+
     def _condition(self, features: IdentityFeatures) -> Tensor:
         """Maps and embedding on the common grid, standardised per channel: (B, sum C, h, w)."""
         grid = self.config.condition_grid
-        maps = [
-            F.interpolate(m.float(), size=grid, mode="bilinear", align_corners=False) for m in features.maps
-        ]
+        maps = [F.interpolate(m.float(), size=grid, mode="bilinear", align_corners=False) for m in features.maps]
         expanded = features.embedding.float()[:, :, None, None].expand(-1, -1, *grid)
         stacked = torch.cat([*maps, expanded], dim=1)
         return (stacked - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from ..rendering.head_atlas import HeadAtlas
 from ..rendering.renderer import HeadRenderer, Rendering
 from ..rendering.shader import light_from_latent, srgb_from_linear
 from .ddim import GuidanceStep
+from .detail import DetailConfig
 from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
@@ -65,10 +67,12 @@ class GuidanceConfig:
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
+    detail: DetailConfig = field(default_factory=DetailConfig)  # after the last step
 
 
 GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
     "full": GuidanceConfig(),
+    "latent": GuidanceConfig(detail=DetailConfig(steps=0)),  # the paper's: nothing but z is guided
     "none": None,
 }
 
@@ -129,7 +133,9 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
     """Everything of a photo that guidance compares with, computed once."""
     image = torch.from_numpy(crop.image).permute(2, 0, 1)[None].contiguous()
     masks = face_masks(crop.landmarks, CROP_SIZE)
-    skin = masks.skin_hull & ~masks.eyes & ~masks.inner_mouth & crop.inside_photo
+    openings = (masks.eyes | masks.inner_mouth).astype(np.uint8)
+    openings = cv2.dilate(openings, np.ones((3, 3), np.uint8)).astype(bool)  # eye white and teeth shine beyond them
+    skin = masks.skin_hull & ~openings & crop.inside_photo
     likelihood = torch.from_numpy(skin_likelihood(crop.image, crop.landmarks))
     outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
     background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
@@ -214,16 +220,27 @@ class PhotoGuidance:
         z = z_0.detach().requires_grad_(True)
         with torch.enable_grad():
             estimate = estimate_from_latent(z, self.models, self.statistics, self.posed, self.target.background)
-            terms = self.losses(estimate)
-            total = sum(getattr(self.config, name) * value for name, value in terms.items())
-            assert isinstance(total, Tensor)
-            (gradient,) = torch.autograd.grad(total.sum(), z)
-        return gradient, {name: float(value.detach()) for name, value in (terms | {"total": total}).items()}
+            total, terms = self.objective(estimate)
+            (gradient,) = torch.autograd.grad(total, z)
+        return gradient, terms
+
+    def estimate(self, face_maps: Tensor, parts: LatentParts) -> Estimate:
+        """Face maps (1, 9, 256, 256) on a denormalised shape, seen as the photo's camera sees it."""
+        return estimate_from_maps(face_maps, parts, self.models, self.posed, self.target.background)
+
+    def objective(self, estimate: Estimate) -> tuple[Tensor, dict[str, float]]:
+        """G, scalar with gradient, and the values of its terms and of G itself."""
+        terms = self.losses(estimate)
+        total = sum(getattr(self.config, name) * value for name, value in terms.items())
+        assert isinstance(total, Tensor)
+        return total.sum(), {name: float(value.detach()) for name, value in (terms | {"total": total}).items()}
 
     def losses(self, estimate: Estimate) -> dict[str, Tensor]:
         """The five terms of equation 2, each (1,), 0 for a perfect match."""
         target, models = self.target, self.models
         image, photo = estimate.image, target.image
+        if target.is_monochrome:  # or the skin and its light would be pulled towards grey
+            image = _luminance(image)
         mask = target.skin * (estimate.rendering.part == 0)[:, None]
         chips = warp_chip(image, target.chip_from_crop, models.recogniser.chip_size)
         identity = models.recogniser(chips)
@@ -234,7 +251,7 @@ class PhotoGuidance:
         return {
             "identity": 1 - models.recogniser.similarity(identity.embedding, target.identity.embedding),
             "identity_perceptual": feature_distance(identity.maps, target.identity.maps) / len(identity.maps),
-            "photometric": _photometric(image, photo, mask, target.is_monochrome),
+            "photometric": _photometric(image, photo, mask),
             "landmarks": 0.5 * self._landmark_loss(surface, target.landmarks)
             + 0.5 * self._landmark_loss(by_network[..., :2] / mesh_scale, target.mesh_landmarks[..., :2] / mesh_scale),
             "perceptual": feature_distance(models.perceptual(inside), target.perceptual, _widened(mask)),
@@ -308,10 +325,21 @@ def estimate_from_latent(
     `pose_of` maps vertices (1, V, 3) to a pose in the crop.
     """
     parts = LatentLayout().split(statistics.denormalise(z))
+    return estimate_from_maps(models.face_maps(parts.texture), parts, models, pose_of, background)
+
+
+def estimate_from_maps(
+    face_maps: Tensor,
+    parts: LatentParts,
+    models: GuidanceModels,
+    pose_of: Callable[[Tensor], Pose],
+    background: Tensor,
+) -> Estimate:
+    """Render face maps (1, 9, 256, 256) in [0, 1] on the shape and in the light of denormalised latent parts."""
     vertices = models.morphable(parts.identity, parts.expression)
     pose = pose_of(vertices.detach())
     camera = crop_camera(pose)
-    head = models.atlas.compose(models.face_maps(parts.texture))
+    head = models.atlas.compose(face_maps)
     rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)
     # Beyond white the gradient would vanish and a burnt-out light could never be turned down.
@@ -320,11 +348,14 @@ def estimate_from_latent(
     return Estimate(parts, vertices, rendering, image, camera, pose)
 
 
-def _photometric(image: Tensor, photo: Tensor, mask: Tensor, is_monochrome: bool) -> Tensor:
+def _luminance(image: Tensor) -> Tensor:
+    """(B, 3, H, W) of equal channels."""
+    weights = image.new_tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)
+    return (image * weights).sum(1, keepdim=True).expand_as(image)
+
+
+def _photometric(image: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
     """(1,): Charbonnier distance within the mask, so that what is not skin (glasses, hair, a hand) pulls little."""
-    if is_monochrome:
-        luminance = image.new_tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)
-        image, photo = ((x * luminance).sum(1, keepdim=True) for x in (image, photo))
     squared = (image - photo).square().mean(1, keepdim=True)
     robust = 0.1 * ((1 + squared / 0.01).sqrt() - 1)
     return (robust * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from ..rendering.renderer import HeadMapsTensor, HeadRenderer
 from ..rendering.shader import F0_MAX, Light, light_from_latent, srgb_from_linear
 from .avatar import Avatar, HeadMaps, ReflectanceMaps
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
+from .detail import refine_detail, with_detail
 from .expression import blendshape_weights
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
@@ -40,7 +41,6 @@ from .guidance import (
     PhotoGuidance,
     PhotoTarget,
     crop_camera,
-    estimate_from_latent,
     photo_target,
 )
 from .pose import Pose
@@ -49,12 +49,16 @@ from .report import RunReport, StageClock
 
 @dataclass(frozen=True)
 class AvatarOptions:
-    """What a user may choose. `guidance` names a row of GUIDANCE_PRESETS; `cfg` is the classifier-free scale."""
+    """What a user may choose. `guidance` names a row of GUIDANCE_PRESETS; `cfg` is the classifier-free scale.
+
+    condition: "last" gives the denoiser the recogniser's embedding alone, "all" its intermediate maps too.
+    """
 
     steps: int = 50
     guidance: str = "full"
     cfg: float = 1.0
     seed: int = 0
+    condition: Literal["all", "last"] = "all"
 
 
 @dataclass(frozen=True)
@@ -103,19 +107,25 @@ class FitDiffPipeline:
         clock = clock or StageClock()
         with clock.stage("condition"):
             target = photo_target(crop, self.models)
-            conditioning = self._condition(target.identity, 1.0)
+            alone = options.condition == "last"
+            seen = self.denoiser.conditioner.embedding_only(target.identity) if alone else target.identity
+            conditioning = self._condition(seen, 1.0)
         config = GUIDANCE_PRESETS[options.guidance]
         guide = self._guidance(target, config) if config else None
         with clock.stage("sample"):
             z = self._sample(conditioning, options, guide, on_step)
+        residual = None
+        if guide and guide.config.detail.steps:
+            with clock.stage("detail"):
+                z, residual = refine_detail(guide, z, guide.config.detail)
         with clock.stage("decode"):
             posed = guide or self._guidance(target, GuidanceConfig())
+            parts = self.layout.split(self.denoiser.statistics.denormalise(z))
             with torch.no_grad():
-                estimate = estimate_from_latent(
-                    z, self.models, self.denoiser.statistics, posed.posed, target.background
-                )
+                maps = self.models.face_maps(parts.texture)
+                estimate = posed.estimate(with_detail(maps, residual) if residual is not None else maps, parts)
                 similarity, error = self._measured(estimate.image, estimate.vertices, estimate.camera, target)
-            result = self._finished(z, options, crop, estimate.pose, similarity, error, guide)
+            result = self._finished(z, options, crop, estimate.pose, similarity, error, guide, residual)
         return _timed(result, clock)
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
@@ -124,7 +134,7 @@ class FitDiffPipeline:
         with clock.stage("sample"):
             z = self._sample(self._null, options, None, on_step)
         with clock.stage("decode"):
-            result = self._finished(z, options, None, None, {}, None, None)
+            result = self._finished(z, options, None, None, {}, None, None, None)
         return _timed(result, clock)
 
     def _sample(
@@ -191,10 +201,13 @@ class FitDiffPipeline:
         similarity: dict[str, float],
         landmark_error: float | None,
         guide: PhotoGuidance | None,
+        residual: Tensor | None,
     ) -> AvatarResult:
         """Everything of the result but its times."""
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
         maps = self.models.autoencoder.decode(parts.texture)
+        if residual is not None:
+            maps = with_detail(maps, residual)
         head = self.atlas.compose(maps)
         neutral = self.morphable(parts.identity)
         vertices = self.morphable(parts.identity, parts.expression)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
+from .glasses import glasses_frames
 
 REFERENCE = ((117, 118, 101, 205, 207), (346, 347, 330, 425, 427), (168, 198, 5, 420))  # cheeks, nose
 DARKER, BRIGHTER = 0.9, 1.1  # natural log of luminance that shading and highlights may differ by
@@ -32,7 +33,7 @@ def skin_likelihood(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         cv2.fillConvexPoly(reference, cv2.convexHull(points[list(indices)].astype(np.float32)).astype(np.int32), 1)
     y, x = np.nonzero(reference)
     if len(x) < 20:
-        return np.ones((size, size), np.float32)
+        return 1 - glasses_frames(image, landmarks)
     plane = _robust_plane(x, y, luminance[y, x])
     yy, xx = np.mgrid[0:size, 0:size]
     middle, width = points[[117, 346]].mean(0), float(np.ptp(points[:, 0])) + 1e-6
@@ -45,7 +46,8 @@ def skin_likelihood(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     alien = cv2.morphologyEx(alien.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     alien = cv2.dilate(alien, np.ones((5, 5), np.uint8)).astype(np.float32)
     likelihood = 1 - cv2.GaussianBlur(alien, (0, 0), FEATHER)
-    return np.maximum(likelihood, _features(points, size)).astype(np.float32)
+    bare = np.maximum(likelihood, _features(points, size))
+    return (bare * (1 - glasses_frames(image, landmarks))).astype(np.float32)
 
 
 def _robust_plane(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline, load_pipeline
 
-OPTIONS = AvatarOptions(steps=2, seed=3)
+OPTIONS = AvatarOptions(steps=2, guidance="latent", seed=3)
 
 
 @pytest.fixture(scope="module")

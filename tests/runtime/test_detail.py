@@ -1,0 +1,99 @@
+"""The detail residual: held to bare skin, grey where the photo is, and nearer to the photo."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fitdiff.runtime import pipeline as pipeline_module
+from fitdiff.runtime.detail import DetailConfig, blurred, refine_detail, texels_shown, with_detail
+from fitdiff.runtime.face_crop import FaceCrop, crop_face
+from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance, photo_target
+from fitdiff.runtime.photo import load_photo
+from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
+
+FEW = DetailConfig(steps=4)
+
+
+@pytest.fixture(scope="module")
+def pipeline(small_assets: Path) -> FitDiffPipeline:
+    return load_pipeline(small_assets)
+
+
+@pytest.fixture(scope="module")
+def crop(pipeline: FitDiffPipeline, astronaut: Path) -> FaceCrop:
+    return crop_face(load_photo(astronaut), pipeline.detector, pipeline.models.face_mesh)
+
+
+def guide_of(pipeline: FitDiffPipeline, crop: FaceCrop) -> PhotoGuidance:
+    target = photo_target(crop, pipeline.models)
+    return PhotoGuidance(pipeline.models, pipeline.denoiser.statistics, target, GuidanceConfig())
+
+
+def shown_of(guide: PhotoGuidance, z: torch.Tensor) -> torch.Tensor:
+    parts = guide.layout.split(guide.statistics.denormalise(z))
+    return texels_shown(guide, guide.models.face_maps(parts.texture), parts)
+
+
+def test_residual_scales_albedo_alone() -> None:
+    maps = torch.rand(1, 9, 32, 32) * 0.5
+    assert torch.equal(with_detail(maps, torch.zeros(1, 3, 16, 16)), maps)
+    doubled = with_detail(maps, torch.full((1, 3, 16, 16), 2.0).log())
+    assert torch.allclose(doubled[:, :3], 2 * maps[:, :3], atol=1e-5) and torch.equal(doubled[:, 3:], maps[:, 3:])
+
+
+def test_blur_keeps_the_mean_and_spreads_a_point() -> None:
+    point = torch.zeros(1, 2, 41, 41)
+    point[:, 1, 20, 20] = 1.0
+    soft = blurred(point, 2.0)
+    assert soft[:, 0].abs().max() == 0 and soft[0, 1].sum() == pytest.approx(1.0, abs=1e-4)
+    variance = (soft[0, 1].sum(0) * (torch.arange(41) - 20).square()).sum()
+    assert variance == pytest.approx(4.0, rel=0.05)
+
+
+def test_texels_shown_follow_the_mask_and_not_its_mirror(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    guide = guide_of(pipeline, crop)
+    z = torch.zeros(1, 1, 67, 64)
+    whole = shown_of(guide, z)
+    half = guide.target.skin.clone()
+    half[..., : int(crop.landmarks[4, 0])] = 0  # the character's right half hidden: left in the picture and the chart
+    guide.target = replace(guide.target, skin=half)
+    covered = shown_of(guide, z)
+    right, left = slice(40, 110), slice(146, 216)
+    assert covered[..., 90:200, right].mean() < 0.1 * whole[..., 90:200, right].mean()
+    assert covered[..., 90:200, left].mean() > 0.8 * whole[..., 90:200, left].mean()
+
+
+def test_detail_brings_the_photo_nearer_where_it_is_shown(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    guide = guide_of(pipeline, crop)
+    z = torch.zeros(1, 1, 67, 64)
+    _, residual = refine_detail(guide, z, DetailConfig(steps=8))
+    losses = [row["total"] for row in guide.history]
+    assert losses[-1] < 0.8 * losses[0] and len(losses) == 8
+    hidden = shown_of(guide, z) == 0
+    assert hidden.any() and residual[hidden.expand_as(residual)].abs().max() == 0 and residual.abs().max() > 0.02
+
+
+def test_a_monochrome_photo_gives_grey_detail(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    grey = np.repeat(cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    guide = guide_of(pipeline, replace(crop, image=grey, is_monochrome=True))
+    _, residual = refine_detail(guide, torch.zeros(1, 1, 67, 64), FEW)
+    assert torch.allclose(residual[:, 0], residual[:, 2], atol=1e-6) and residual.abs().max() > 0
+    coloured = refine_detail(guide_of(pipeline, crop), torch.zeros(1, 1, 67, 64), FEW)[1]
+    assert (coloured[:, 0] - coloured[:, 2]).abs().max() > 1e-3
+
+
+def test_the_exported_maps_carry_it(
+    pipeline: FitDiffPipeline, crop: FaceCrop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presets = {"full": GuidanceConfig(detail=FEW), "latent": GuidanceConfig(detail=DetailConfig(steps=0))}
+    monkeypatch.setattr(pipeline_module, "GUIDANCE_PRESETS", presets)
+    full, latent = (pipeline.avatar(crop, AvatarOptions(steps=2, guidance=name)) for name in ("full", "latent"))
+    assert [s.name for s in full.report.stages] == ["condition", "sample", "detail", "decode"]
+    assert len(full.report.guidance) == len(latent.report.guidance) + 4
+    change = np.abs(full.avatar.face_maps.diffuse_albedo - latent.avatar.face_maps.diffuse_albedo)
+    assert change.max() > 0.01
+    assert np.array_equal(full.avatar.face_maps.normal, latent.avatar.face_maps.normal)
