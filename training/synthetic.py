@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from ..assets.atlas_layout import ATLAS_SIZE, EYE_EXPONENT, EYE_RECT
 from ..assets.makehuman_sampling import sample_expression_weights
 from ..models.morphable import MorphableModel, load_morphable
 from ..rendering.camera import Camera, camera_front, project, rotation_from_rodrigues
@@ -29,14 +30,21 @@ from ..rendering.shader import Light, latent_from_light, srgb_from_linear
 from ..runtime.face_chip import five_points_from_landmarks
 from ..runtime.face_crop import CROP_SIZE, framing_transform
 from .reflectance import SkinAppearanceModel, sample_traits
-from .skins import load_skins
+from .skins import load_skins, split_by_source
 
 FORMAT = "fitdiff-synthetic-1"
+_IRISES = np.array([[0.42, 0.28, 0.17], [0.22, 0.13, 0.08], [0.45, 0.36, 0.19], [0.36, 0.42, 0.26], [0.38, 0.50, 0.60],
+                    [0.50, 0.53, 0.54]])  # sRGB: brown (the atlas's own), dark, hazel, green, blue, grey  # fmt: skip
+_IRIS_ANGLE, _PUPIL_ANGLE = 0.47, 0.15  # radians from the gaze, as the atlas draws its eye
 
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """count: triplets of maps; photos_per_face: photographs of each; held_out: share of maps kept for validation."""
+    """count: triplets of maps; photos_per_face: photographs of each; held_out: share of maps kept for validation.
+
+    held_out_source: the photographed person whose skins make the held-out maps and no other; None: see
+    `skins.default_held_out_source`.
+    """
 
     skins: Path
     count: int = 1000
@@ -44,6 +52,11 @@ class SynthesisConfig:
     seed: int = 0
     held_out: float = 0.04
     workers: int = 1
+    held_out_source: str | None = None
+
+    def first_held_out(self) -> int:
+        """Faces from this index on are held out."""
+        return self.count - max(1, round(self.held_out * self.count))
 
 
 @dataclass(frozen=True)
@@ -60,13 +73,16 @@ class SyntheticPhoto:
 class SyntheticStudio:
     """Everything that one process needs to make faces and photograph them."""
 
-    def __init__(self, skins: Path) -> None:
+    def __init__(self, skins: Path, held_out_source: str | None = None) -> None:
+        """Raises UsageError: no skins, or the source that is held out has none, or there is no other."""
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.model: MorphableModel = load_morphable()[0]
         self.atlas: HeadAtlas = load_head_atlas(size=512)[0]
         self.skins = load_skins(skins, self.model)
-        self.appearance = SkinAppearanceModel(self.skins, self.model)
+        self.held_out_source, training, held_out = split_by_source(self.skins, held_out_source)
+        self.appearance = SkinAppearanceModel(training, self.model)
+        self.held_out_appearance = SkinAppearanceModel(held_out, self.model)
         self.renderer = HeadRenderer(
             self.model.triangles, self.model.corner_uv, self.model.triangle_part, self.model.config.part_names
         )
@@ -75,11 +91,12 @@ class SyntheticStudio:
         """(158,) coefficients of face `index`."""
         return np.random.default_rng([seed, index, 0]).standard_normal(158).astype(np.float32)
 
-    def maps(self, seed: int, index: int) -> np.ndarray:
-        """(9, 512, 512) uint8 maps of face `index`."""
+    def maps(self, seed: int, index: int, held_out: bool = False) -> np.ndarray:
+        """(9, 512, 512) uint8 maps of face `index`, from the skins for training or from the held-out source's."""
         rng = np.random.default_rng([seed, index, 1])
         identity = torch.from_numpy(self.identity(seed, index))[None]
-        return self.appearance.sample(sample_traits(self.model.attributes(identity)[0].numpy(), rng), rng)
+        appearance = self.held_out_appearance if held_out else self.appearance
+        return appearance.sample(sample_traits(self.model.attributes(identity)[0].numpy(), rng), rng)
 
     @torch.no_grad()
     def photograph(self, maps: np.ndarray, seed: int, index: int, take: int) -> SyntheticPhoto:
@@ -94,6 +111,7 @@ class SyntheticStudio:
         light = sample_light(rng)
         face = torch.from_numpy(maps)[None].float() / 255
         head = self.atlas.compose(torch.nn.functional.avg_pool2d(face, 2))
+        head = with_irises(head, rng)
         if rng.random() < 0.75:
             head = with_hair(head, self.atlas, rng)
         camera, points = framed_camera(self.model, vertices, rng)
@@ -139,6 +157,22 @@ def framed_camera(model: MorphableModel, vertices: torch.Tensor, rng: np.random.
     frame = framing_transform(points + rng.normal(0, 2, 2))
     framed = camera.cropped(torch.from_numpy(frame).float(), CROP_SIZE, CROP_SIZE)
     return framed, points @ frame[:, :2].T + frame[:, 2]
+
+
+def with_irises(head: HeadMapsTensor, rng: np.random.Generator) -> HeadMapsTensor:
+    """Irises of another colour, for the photograph only: brown, dark, hazel, green, blue or grey."""
+    size = head.albedo.shape[-1]
+    x, y, side, _ = (value * size // ATLAS_SIZE for value in EYE_RECT)
+    grid = torch.arange(side) + 0.5 - side / 2
+    radius = torch.hypot(grid[:, None], grid[None]) / (side / 2 - 4 * size / ATLAS_SIZE)
+    angle = np.pi * radius.clamp(0, 1) ** (1 / EYE_EXPONENT)
+    inside = ((_IRIS_ANGLE - angle) / 0.045 + 0.5).clamp(0, 1) * ((angle - _PUPIL_ANGLE) / 0.02 + 0.5).clamp(0, 1)
+    chosen = _IRISES[rng.choice(len(_IRISES), p=[0.3, 0.3, 0.1, 0.08, 0.15, 0.07])]
+    ratio = torch.from_numpy((chosen / _IRISES[0]) ** 2.2 * np.exp(rng.normal(0, 0.12, 3))).float()[:, None, None]
+    albedo = head.albedo.clone()
+    eye = albedo[:, :, y : y + side, x : x + side]
+    albedo[:, :, y : y + side, x : x + side] = (eye * (1 + inside * (ratio - 1))).clamp(0, 1)
+    return replace(head, albedo=albedo)
 
 
 def with_hair(head: HeadMapsTensor, atlas: HeadAtlas, rng: np.random.Generator) -> HeadMapsTensor:
@@ -197,18 +231,20 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @cache
-def _studio(skins: str) -> SyntheticStudio:
-    return SyntheticStudio(Path(skins))
+def _studio(skins: str, held_out_source: str | None) -> SyntheticStudio:
+    return SyntheticStudio(Path(skins), held_out_source)
 
 
-def _make_maps(skins: str, out: str, seed: int, index: int) -> int:
-    np.load(out, mmap_mode="r+")[index] = _studio(skins).maps(seed, index)
+def _make_maps(config: SynthesisConfig, out: str, index: int) -> int:
+    studio = _studio(str(config.skins), config.held_out_source)
+    np.load(out, mmap_mode="r+")[index] = studio.maps(config.seed, index, index >= config.first_held_out())
     return index
 
 
-def _make_photos(skins: str, maps: str, seed: int, index: int, takes: int) -> list[SyntheticPhoto]:
+def _make_photos(config: SynthesisConfig, maps: str, index: int) -> list[SyntheticPhoto]:
     face = np.array(np.load(maps, mmap_mode="r")[index])
-    return [_studio(skins).photograph(face, seed, index, take) for take in range(takes)]
+    studio = _studio(str(config.skins), config.held_out_source)
+    return [studio.photograph(face, config.seed, index, take) for take in range(config.photos_per_face)]
 
 
 def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int, int], None]) -> None:
@@ -217,11 +253,11 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
     `progress(stage, done, total)` is called after every face.
 
     Raises:
-        UsageError: the folder of skins holds none.
+        UsageError: the folder of skins holds none, or the source to hold out has none, or there is no other.
     """
+    studio = _studio(str(config.skins), config.held_out_source)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)  # it says that the folder is complete
-    studio = _studio(str(config.skins))
     maps_path = str(out / "maps.npy")
     shape = (config.count, 9, 512, 512)
     np.lib.format.open_memmap(maps_path, "w+", np.uint8, shape).flush()
@@ -229,13 +265,13 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
         str(out / "photos.npy"), "w+", np.uint8, (config.count * config.photos_per_face, CROP_SIZE, CROP_SIZE, 3)
     )
     truth: dict[str, list[np.ndarray]] = {name: [] for name in ("expression", "light", "five_points", "landmarks")}
-    skins, seed, takes = str(config.skins), config.seed, config.photos_per_face
+    seed, takes = config.seed, config.photos_per_face
     with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
-        todo = [pool.submit(_make_maps, skins, maps_path, seed, i) for i in range(config.count)]
+        todo = [pool.submit(_make_maps, config, maps_path, i) for i in range(config.count)]
         for done, job in enumerate(todo, 1):
             job.result()
             progress("maps", done, config.count)
-        jobs = [pool.submit(_make_photos, skins, maps_path, seed, i, takes) for i in range(config.count)]
+        jobs = [pool.submit(_make_photos, config, maps_path, i) for i in range(config.count)]
         for index, job in enumerate(jobs):
             for take, photo in enumerate(job.result()):
                 photos[index * takes + take] = photo.pixels
@@ -247,9 +283,10 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
     arrays["map_index"] = np.arange(config.count, dtype=np.int32).repeat(takes)
     arrays["identity"] = np.stack([studio.identity(seed, i) for i in range(config.count)])[arrays["map_index"]]
     save_file(arrays, str(out / "faces.safetensors"))
-    held_out = list(range(config.count - max(1, round(config.held_out * config.count)), config.count))
+    held_out = list(range(config.first_held_out(), config.count))
     index = {
         "format": FORMAT, "config": {**asdict(config), "skins": config.skins.name}, "held_out": held_out,
+        "held_out_source": studio.held_out_source, "held_out_skins": [s.name for s in studio.held_out_appearance.skins],
         "skins": {skin.name: skin.source for skin in studio.skins},
     }  # fmt: skip
     (out / "index.json").write_text(json.dumps(index, indent=1))

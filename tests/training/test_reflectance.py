@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from fitdiff.errors import UsageError
 from fitdiff.models.morphable import MorphableModel, load_morphable
+from fitdiff.training.chart_painting import Canvas
+from fitdiff.training.facial_hair import paint_beard
 from fitdiff.training.reflectance import PersonTraits, SkinAppearanceModel, normals_from_height, sample_traits
-from fitdiff.training.skins import load_skins, source_of
+from fitdiff.training.skins import Skin, load_skins, source_of, split_by_source
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +49,36 @@ def test_melanin_darkens_and_brows_are_darker_than_the_forehead(appearance: Skin
 
 
 def test_beards_grow_on_men_only(appearance: SkinAppearanceModel) -> None:
-    log = np.zeros((512, 512, 3), np.float32)
-    assert appearance._beard_growth(log, traits(0.2, male=0.1), np.random.default_rng(0)).max() == 0
-    assert not log.any()
-    appearance._beard_growth(log, traits(0.2, male=0.9), np.random.default_rng(0))
-    x, y = appearance.points[175].astype(int)
-    assert log[y, x].mean() < log[100, 256].mean()
+    def darkest(male: float) -> float:
+        change = []
+        for seed in range(12):
+            planes = np.full((3, 512, 512), np.log(0.4), np.float32)
+            canvas = Canvas(planes.transpose(1, 2, 0), *np.zeros((2, 512, 512), np.float32))
+            paint_beard(canvas, appearance.chart, traits(0.2, male=male), np.random.default_rng(seed))
+            change.append(float(canvas.log.min() - np.log(0.4)))
+        return min(change)
+
+    assert -0.15 < darkest(0.1) <= 0  # a faint shade at most
+    assert darkest(0.9) < -1
+
+
+def test_all_skin_tones_are_drawn(model: MorphableModel) -> None:
+    rng = np.random.default_rng(1)
+    heads = model.attributes(torch.from_numpy(rng.standard_normal((600, 158))).float()).numpy()
+    tones = np.stack([np.exp(sample_traits(head, rng).tone()) for head in heads])
+    luminance = tones @ [0.2126, 0.7152, 0.0722]
+    assert np.quantile(luminance, 0.05) < 0.05 and np.quantile(luminance, 0.95) > 0.40
+    classes = np.histogram(luminance, [0, 0.055, 0.12, 0.225, 0.34, 0.45, 1])[0] / len(heads)
+    assert classes.min() > 0.06 and classes.max() < 0.34
+    assert (tones[:, 0] > tones[:, 1]).all() and (tones[:, 1] > 0.9 * tones[:, 2]).all()  # red > green > blue
+
+
+def test_relief_albedo_and_gloss_share_their_pores(appearance: SkinAppearanceModel) -> None:
+    maps = appearance.sample(traits(0.3, male=0.2), np.random.default_rng(5)).astype(np.float32)
+    cheek = np.s_[240:300, 170:215]
+    albedo, gloss = (m - cv2.GaussianBlur(m, (0, 0), 5) for m in (maps[1], maps[3]))
+    assert np.corrcoef(albedo[cheek].ravel(), gloss[cheek].ravel())[0, 1] > 0.3
+    assert 0.02 < (maps[6:8, *cheek] / 127.5 - 1).std() < 0.2
 
 
 def test_a_bump_tilts_normals_away_from_its_top() -> None:
@@ -77,3 +105,23 @@ def test_sources_are_people_not_files() -> None:
     assert source_of("young_lightskinned_male_diffuse2") == source_of("middleage_lightskinned_male_diffuse")
     assert source_of("old_lightskinned_male_diffuse") != source_of("young_lightskinned_male_diffuse")
     assert source_of("young_darkskinned_male_diffuse") != source_of("young_lightskinned_male_diffuse")
+    assert source_of("old_lightskinned_male_diffuse2") == source_of("young_lightskinned_male_diffuse")
+
+
+def test_the_held_out_source_is_in_no_training_set() -> None:
+    def skin(name: str, tone: float) -> Skin:
+        return Skin(name, source_of(name), np.full(3, tone), np.zeros((1, 1, 3)), np.zeros((1, 1, 3)))
+
+    skins = [
+        skin("young_darkskinned_male_diffuse", -3), skin("middleage_darkskinned_male_diffuse", -3),
+        skin("young_lightskinned_female_diffuse2", -1), skin("old_lightskinned_female_diffuse2", -1),
+        *(skin(f"young_lightskinned_male_diffuse{n}", -1) for n in range(3)),
+    ]  # fmt: skip
+    name, training, held_out = split_by_source(skins, None)
+    assert name == "lightskinned_female"  # of the two rarest, the one of middling tone
+    assert name not in {s.source for s in training} and len(training) == 5
+    assert [s.name for s in held_out] == ["young_lightskinned_female_diffuse2"]  # shares no overlay of wrinkles
+    with pytest.raises(UsageError, match="darkskinned_male, lightskinned_female, lightskinned_male"):
+        split_by_source(skins, "nobody")
+    with pytest.raises(UsageError, match="another"):
+        split_by_source(skins[:2], None)

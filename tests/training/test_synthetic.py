@@ -41,6 +41,7 @@ def test_folder_holds_what_training_reads(folder: Path) -> None:
     assert np.array_equal(faces["identity"][0], faces["identity"][1])
     assert not np.array_equal(faces["expression"][0], faces["expression"][1])
     index = json.loads((folder / "index.json").read_text())
+    assert index["held_out_source"] in index["skins"].values() and len(index["held_out_skins"]) == 1
     assert index["held_out"] == [1] and "/" not in index["config"]["skins"]
     assert all(photo.std() > 8 for photo in photos)
 
@@ -56,7 +57,10 @@ def test_faces_are_framed_as_photos_are(folder: Path) -> None:
 
 def test_a_face_depends_on_its_own_seed_alone(folder: Path, skins_folder: Path) -> None:
     studio = SyntheticStudio(skins_folder)
-    maps = studio.maps(4, 1)
+    assert studio.held_out_source not in {skin.source for skin in studio.appearance.skins}
+    assert {skin.source for skin in studio.held_out_appearance.skins} == {studio.held_out_source}
+    assert np.array_equal(studio.maps(4, 0), np.load(folder / "maps.npy")[0])
+    maps = studio.maps(4, 1, held_out=True)
     assert np.array_equal(maps, np.load(folder / "maps.npy")[1])
     assert np.array_equal(studio.photograph(maps, 4, 1, 1).pixels, np.load(folder / "photos.npy")[3])
 
@@ -88,7 +92,11 @@ def test_true_latents_have_the_smallest_identity_loss(folder: Path) -> None:
     z[:, 0, 0, 0] = torch.from_numpy(faces["map_index"]).float()
     recogniser = load_recogniser()[0]
     losses = RenderedIdentityLosses(
-        folder, Lookup(), load_morphable()[0], load_head_atlas(size=512)[0], recogniser  # type: ignore[arg-type]
+        folder,
+        Lookup(),
+        load_morphable()[0],
+        load_head_atlas(size=512)[0],
+        recogniser,  # type: ignore[arg-type]
     )
     photos = torch.from_numpy(np.load(folder / "photos.npy")).permute(0, 3, 1, 2).float() / 255
     transforms = np.stack([chip_transform(p, recogniser.chip_template) for p in faces["five_points"]])
