@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -39,6 +40,8 @@ from .skin_mask import skin_likelihood
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
 LinearGain = Callable[[Tensor, float], Tensor]
 """(gradient like z, alpha-bar) -> the same narrowed by the prior."""
+DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees its neighbours
+WHOLE_EVERY = 8  # steps between two that decode the whole chart
 TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
 
 
@@ -63,7 +66,7 @@ class GuidanceConfig:
     settle: float = 0.7
     final_step: float = 0.15
     landmark_newton: float = 0.5  # share of the Gauss-Newton step on the landmarks that a step takes
-    shape_decay: float = 0.06  # share of the shape coefficients that a step takes back: what no term asks for fades
+    shape_prior: float = 1.0  # how much of their prior's pull the shape coefficients feel in that step
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
@@ -93,10 +96,37 @@ class GuidanceModels:
     perceptual: EfficientNetLite0Features
     bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
 
-    def face_maps(self, texture: Tensor) -> Tensor:
-        """(1, 1, 64, 64) denormalised texture latent -> (1, 9, 256, 256) maps in [0, 1], float32."""
+    def face_maps(self, texture: Tensor, around: Tensor | None = None) -> Tensor:
+        """(1, 1, 64, 64) denormalised texture latent -> (1, 9, 256, 256) maps in [0, 1], float32.
+
+        With maps `around`, only what the landmarks enclose is decoded, half of the chart; the rest is taken from them.
+        """
         with torch.autocast(texture.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.autoencoder.decode(texture, self.autoencoder.config.chart_size // 2)
+            half = self.autoencoder.config.chart_size // 2
+            if around is None:
+                return self.autoencoder.decode(texture, half)
+            top, bottom, left, right = self.face_cells
+            m, cell = DECODER_MARGIN, half // texture.shape[-1]
+            window = texture[..., top - m : bottom + m, left - m : right + m]
+            decoded = self.autoencoder.decode(window, half, origin=(top - m, left - m))
+        inside = decoded[..., m * cell : -m * cell, m * cell : -m * cell]
+        maps = around.clone()
+        maps[..., top * cell : bottom * cell, left * cell : right * cell] = inside
+        return maps
+
+    @cached_property
+    def face_cells(self) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right of the landmarks in cells of the texture latent, a margin's width inside it."""
+        morphable, cells = self.morphable, self.autoencoder.latent_size
+        uv = (morphable.corner_uv[morphable.landmark_triangles] * morphable.landmark_barycentrics[..., None]).sum(1)
+        x, y, side = morphable.config.face_block
+        points = (uv * morphable.config.atlas_size - uv.new_tensor([x, y])) * (cells / side)
+        points = points[morphable.landmark_valid]
+        low, high = points.amin(0).floor(), points.amax(0).ceil()
+        m = DECODER_MARGIN
+        left, top = (max(m, int(value)) for value in low)
+        right, bottom = (min(cells - m, int(value)) for value in high)
+        return top, bottom, left, right
 
 
 @dataclass(frozen=True)
@@ -196,6 +226,8 @@ class PhotoGuidance:
         self._landmark_step = LandmarkStep(models.morphable, statistics)
         self._momentum: Tensor | None = None
         self._energy: Tensor | None = None
+        self._around: Tensor | None = None
+        self._calls = 0
 
     def __call__(self, z_0: Tensor, step: GuidanceStep) -> Tensor:
         """Wanted change of the normalised estimate z_0 (1, 1, 67, 64)."""
@@ -219,10 +251,20 @@ class PhotoGuidance:
         """Gradient of G at z_0, and the value of each term and of G."""
         z = z_0.detach().requires_grad_(True)
         with torch.enable_grad():
-            estimate = estimate_from_latent(z, self.models, self.statistics, self.posed, self.target.background)
+            parts = self.layout.split(self.statistics.denormalise(z))
+            estimate = self.estimate(self._face_maps(parts.texture), parts)
             total, terms = self.objective(estimate)
             (gradient,) = torch.autograd.grad(total, z)
         return gradient, terms
+
+    def _face_maps(self, texture: Tensor) -> Tensor:
+        """The maps, with scalp, ears and neck as they were up to WHOLE_EVERY calls ago: no term looks closely there."""
+        whole = self._calls % WHOLE_EVERY == 0
+        self._calls += 1
+        maps = self.models.face_maps(texture, None if whole else self._around)
+        if whole:
+            self._around = maps.detach()
+        return maps
 
     def estimate(self, face_maps: Tensor, parts: LatentParts) -> Estimate:
         """Face maps (1, 9, 256, 256) on a denormalised shape, seen as the photo's camera sees it."""
@@ -264,17 +306,21 @@ class PhotoGuidance:
         return (robust * self.target.landmark_weights).mean(1)
 
     def _towards_landmarks(self, z_0: Tensor) -> Tensor:
-        """The landmark term's Gauss-Newton step and the decay of the shape, as a change of z_0 like it."""
+        """The landmark term's Gauss-Newton step on the shape, as a change of z_0 like it."""
         parts = self.layout.split(self.statistics.denormalise(z_0))
         vertices = self.models.morphable(parts.identity, parts.expression)
-        target = self.target
+        target, basis = self.target, self._landmark_step.basis
+        shape = slice(self.layout.texture, self.layout.texture + len(basis))
         change = self._landmark_step(
-            vertices, crop_camera(self.posed(vertices)), target.landmarks, target.eye_distance, target.landmark_weights
+            z_0.flatten(1)[0, shape] * self.config.shape_prior,
+            vertices,
+            crop_camera(self.posed(vertices)),
+            target.landmarks,
+            target.eye_distance,
+            target.landmark_weights,
         )
-        shape = slice(self.layout.texture, self.layout.texture + len(change))
         delta = torch.zeros_like(z_0)
-        moved = self.config.landmark_newton * change - self.config.shape_decay * z_0.flatten(1)[:, shape]
-        delta.flatten(1)[:, shape] = moved / self.config.inner_steps
+        delta.flatten(1)[:, shape] = self.config.landmark_newton / self.config.inner_steps * change
         return delta
 
     def posed(self, vertices: Tensor) -> Pose:
@@ -311,21 +357,6 @@ def crop_camera(pose: Pose) -> Camera:
     """The camera of a crop with a head in this pose."""
     rvec, tvec = (torch.from_numpy(vector).float()[None] for vector in (pose.rvec, pose.tvec))
     return camera_from_pose(rvec, tvec, FOCAL, CROP_SIZE)
-
-
-def estimate_from_latent(
-    z: Tensor,
-    models: GuidanceModels,
-    statistics: LatentStatistics,
-    pose_of: Callable[[Tensor], Pose],
-    background: Tensor,
-) -> Estimate:
-    """Decode and render a normalised latent (1, 1, 67, 64) before a flat sRGB background (1, 3, 1, 1).
-
-    `pose_of` maps vertices (1, V, 3) to a pose in the crop.
-    """
-    parts = LatentLayout().split(statistics.denormalise(z))
-    return estimate_from_maps(models.face_maps(parts.texture), parts, models, pose_of, background)
 
 
 def estimate_from_maps(

@@ -14,15 +14,16 @@ from ..models.latent import LatentLayout, LatentStatistics
 from ..models.morphable import MorphableModel
 from ..rendering.camera import Camera, camera_from_world, pixels_from_camera
 
-NOISE = 0.02  # of the eye distance: how far a good landmark lies from its vertex
-CORRELATION = 8.0  # so many neighbouring points err together and count as one
+NOISE = 0.03  # of the eye distance: how far a good landmark lies from its vertex
+CORRELATION = 20.0  # so many neighbouring points err together and count as one
 OUTLIER = 3.0  # in units of NOISE: from there on a point's pull grows no more
 
 
 class LandmarkStep:
-    """Callable (vertices (1, V, 3), camera, wanted (1, 468, 2) px, eye distance px, weights (468,)) -> change (183,).
+    """Callable (z, vertices (1, V, 3), camera, wanted (1, 468, 2) px, eye distance px, weights (468,)) -> change of z.
 
-    The change is of normalised identity and expression coefficients, in the order of z.
+    z and its change (183,) are normalised identity and expression coefficients, in the order of the latent. The prior
+    is that each is normally distributed about 0 with unit variance.
     """
 
     def __init__(self, model: MorphableModel, statistics: LatentStatistics) -> None:
@@ -36,7 +37,7 @@ class LandmarkStep:
 
     @torch.no_grad()
     def __call__(
-        self, vertices: Tensor, camera: Camera, wanted: Tensor, eye_distance: float, weights: Tensor
+        self, z: Tensor, vertices: Tensor, camera: Camera, wanted: Tensor, eye_distance: float, weights: Tensor
     ) -> Tensor:
         in_camera = camera_from_world(camera, self.model.landmarks(vertices))
         pixels = pixels_from_camera(camera, in_camera)[0, :, :2]
@@ -46,9 +47,16 @@ class LandmarkStep:
         by_camera = torch.stack([scale, zero, -scale * x / depth, zero, scale, -scale * y / depth], 1).view(-1, 2, 3)
         by_world = by_camera @ camera.rotation[0]  # (468, 2, 3) px a metre
         unit = NOISE * eye_distance
-        jacobian = torch.einsum("nij,knj->nik", by_world, self.basis) / unit  # (468, 2, 183)
+        by_shape = torch.einsum("nij,knj->nik", by_world, self.basis)  # (468, 2, 183)
+        # What a turn or a shift of the head explains is none of the shape's business: both are solved for together.
+        turned = torch.cross(torch.eye(3).expand(len(x), 3, 3), in_camera[0][:, None].expand(-1, 3, -1), dim=2)
+        by_turn = by_camera @ turned.transpose(1, 2)
+        jacobian = torch.cat([by_shape, by_turn, by_camera], 2) / unit
         residual = (wanted[0] - pixels) / unit
         trust = weights / CORRELATION / (1 + residual.square().sum(1) / OUTLIER**2).sqrt()
         weighted = jacobian * trust[:, None, None]
-        hessian = torch.einsum("nik,nil->kl", weighted, jacobian) + torch.eye(len(self.basis))
-        return torch.linalg.solve(hessian, torch.einsum("nik,ni->k", weighted, residual))
+        prior = torch.cat([torch.ones(len(z)), torch.full((6,), 1e-6)])
+        hessian = torch.einsum("nik,nil->kl", weighted, jacobian) + torch.diag(prior)
+        gradient = torch.einsum("nik,ni->k", weighted, residual)
+        gradient[: len(z)] -= z
+        return torch.linalg.solve(hessian, gradient)[: len(z)]

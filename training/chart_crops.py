@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import MissingError, UsageError
+from .data_folder import INDEX, MAPS, check_data_folder
+from .devices import Workers
 
 MIRRORED_CHANNEL = 6  # x of the normal changes sign when the chart is mirrored
 CELL = 8
@@ -21,7 +22,10 @@ CELL = 8
 
 @dataclass(frozen=True)
 class CropBatch:
-    """Maps (B, 9, S, S) float32 in [0, 1], and where each begins: (B, 2) row, column in latent cells."""
+    """Maps (B, 9, S, S) float32 in [0, 1], and where each begins: (B, 2) row, column in latent cells.
+
+    The maps are on the device asked for; the places stay on the CPU, where crops are cut.
+    """
 
     maps: Tensor
     origin: Tensor
@@ -30,40 +34,15 @@ class CropBatch:
 class ChartFolder:
     """The maps of a training folder, read as they are needed.
 
-    Raises:
-        MissingError: a file is absent.
-        UsageError: the maps have another shape or type, or all or none of them are held out.
+    Raises as `check_data_folder` does.
     """
 
     def __init__(self, folder: Path) -> None:
-        for name in ("maps.npy", "index.json"):
-            if not (folder / name).exists():
-                raise MissingError(
-                    f"training data {folder / name}",
-                    "no such file",
-                    "a training folder",
-                    "run fitdiff synthesize",
-                )
-        self.maps = np.load(folder / "maps.npy", mmap_mode="r")  # (N, 9, S, S) uint8
-        shape = self.maps.shape
-        square = len(shape) == 4 and shape[1] == 9 and shape[2] == shape[3] and shape[2] % 16 == 0
-        if self.maps.dtype != np.uint8 or not square:
-            raise UsageError(
-                "maps.npy",
-                f"{self.maps.dtype} {shape}",
-                "uint8 (N, 9, S, S), S a multiple of 16",
-                "run fitdiff synthesize again",
-            )
-        held_out = set(json.loads((folder / "index.json").read_text())["held_out"])
-        self.held_out = np.array(sorted(held_out & set(range(len(self.maps)))), dtype=np.int64)
+        check_data_folder(folder, photos=False)
+        self.maps = np.load(folder / MAPS, mmap_mode="r")  # (N, 9, S, S) uint8
+        held_out = json.loads((folder / INDEX).read_text())["held_out"]
+        self.held_out = np.unique(np.array(held_out, dtype=np.int64))
         self.training = np.setdiff1d(np.arange(len(self.maps)), self.held_out)
-        if not len(self.training) or not len(self.held_out):
-            raise UsageError(
-                "training data",
-                f"{len(self.training)} maps to train on and {len(self.held_out)} held out",
-                "some of each",
-                "make more faces with fitdiff synthesize",
-            )
 
     @property
     def size(self) -> int:
@@ -92,8 +71,13 @@ class ChartFolder:
         variance = (squares / len(picks) - (mean * mean).mean((1, 2))).clamp(min=0).view(3, 3).mean(1)
         return mean, variance.sqrt().clamp(min=0.02).repeat_interleave(3).view(9, 1, 1)
 
-    def crops(self, batch: int, side: int, mirror: bool, generator: torch.Generator) -> CropBatch:
-        """`batch` crops of `side` pixels from random training maps, beginning at random latent cells."""
+    def crops(
+        self, batch: int, side: int, mirror: bool, generator: torch.Generator, workers: Workers | None = None
+    ) -> CropBatch:
+        """`batch` crops of `side` pixels from random training maps, beginning at random latent cells.
+
+        They travel to the device of `workers` as bytes.
+        """
         span = (self.size - side) // CELL + 1
         maps = np.empty((batch, 9, side, side), np.uint8)
         picks = torch.randint(len(self.training), (batch,), generator=generator).tolist()
@@ -104,7 +88,7 @@ class ChartFolder:
             left = self.size - side - column * CELL if flip else column * CELL
             crop = self.maps[self.training[pick], :, top : top + side, left : left + side]
             maps[slot] = _mirrored_bytes(crop) if flip else crop
-        return CropBatch(torch.from_numpy(maps).float() / 255.0, origin)
+        return CropBatch((workers or Workers()).moved(torch.from_numpy(maps)).float() / 255.0, origin)
 
 
 def mirrored(maps: Tensor) -> Tensor:

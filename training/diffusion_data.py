@@ -20,13 +20,14 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ..errors import MissingError
 from ..models.autoencoder import BranchedAutoencoder
 from ..models.conditioner import empty_features
 from ..models.denoiser import TrainedWith
 from ..models.latent import LatentLayout, LatentStatistics
 from ..models.recogniser import IdentityFeatures, Recogniser
 from ..runtime.face_chip import chip_transform, warp_chip
+from .data_folder import check_data_folder
+from .devices import Workers
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]  # crops (B, 3, 224, 224) sRGB in [0, 1]
 
@@ -61,14 +62,20 @@ class DiffusionData:
         return len(self.embedding)
 
     def latents(self, photos: np.ndarray, layout: LatentLayout) -> Tensor:
-        """Raw z_0 (B, 1, 67, 64)."""
+        """Raw z_0 (B, 1, 67, 64), on the CPU."""
         flat = np.concatenate([self.texture[self.map_index[photos]], self.vector[photos]], axis=1)
         return torch.from_numpy(flat).view(-1, *layout.shape)
 
-    def features(self, photos: np.ndarray, versions: np.ndarray | int = 0) -> IdentityFeatures:
-        """Features of the given version of each photo, batch B, float32."""
-        maps = tuple(torch.from_numpy(m[versions, photos].astype(np.float32)) for m in self.maps)
-        return IdentityFeatures(maps, torch.from_numpy(self.embedding[versions, photos].astype(np.float32)))
+    def features(
+        self, photos: np.ndarray, versions: np.ndarray | int = 0, workers: Workers | None = None
+    ) -> IdentityFeatures:
+        """Features of the given version of each photo, batch B, float32.
+
+        They travel to the device of `workers` as they are stored, in half precision.
+        """
+        workers = workers or Workers()
+        maps = tuple(workers.moved(torch.from_numpy(m[versions, photos])).float() for m in self.maps)
+        return IdentityFeatures(maps, workers.moved(torch.from_numpy(self.embedding[versions, photos])).float())
 
 
 def statistics_from_data(data: DiffusionData, layout: LatentLayout) -> LatentStatistics:
@@ -89,23 +96,19 @@ def prepare(
     config: FeatureConfig | None = None,
     augmentation: Augmentation | None = None,
     quiet: bool = False,
+    layout: LatentLayout | None = None,
 ) -> DiffusionData:
-    """Encode maps and photos, or take them from the cache in `folder`.
+    """Encode maps and photos, or take them from the cache in `folder`. The networks may be on a GPU.
 
     Args:
         trained_with: the hashes of the models given; they key the cache and go into the checkpoint.
         augmentation: for versions after the first.
+        layout: the numbers that each photo must have; None takes what there is.
 
-    Raises:
-        MissingError: `folder` is not a training data folder.
+    Raises as `check_data_folder` does.
     """
     config = config or FeatureConfig()
-    needed = ("index.json", "maps.npy", "photos.npy", "faces.safetensors")
-    absent = [name for name in needed if not (folder / name).is_file()]
-    if absent:
-        raise MissingError(
-            f"training data {folder}", f"no {', '.join(absent)}", ", ".join(needed), "run fitdiff synthesize"
-        )
+    check_data_folder(folder, layout=layout)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     faces = safetensors.numpy.load_file(folder / "faces.safetensors")
     source = hashlib.sha256((folder / "index.json").read_bytes()).hexdigest()
@@ -115,14 +118,10 @@ def prepare(
         latents,
         lambda new: _write_latents(new, np.load(folder / "maps.npy", mmap_mode="r"), autoencoder, quiet),
     )
-    features = (
-        folder / f"features-{_key(source, trained_with.recogniser_sha256, *map(str, _identity(config)))}"
-    )
+    features = folder / f"features-{_key(source, trained_with.recogniser_sha256, *map(str, _identity(config)))}"
     photos = np.load(folder / "photos.npy", mmap_mode="r")
     points = faces["five_points"]
-    _cached(
-        features, lambda new: _write_features(new, photos, points, recogniser, config, augmentation, quiet)
-    )
+    _cached(features, lambda new: _write_features(new, photos, points, recogniser, config, augmentation, quiet))
 
     map_index = faces["map_index"].astype(np.int64)
     out = np.isin(map_index, np.array(index["held_out"], dtype=np.int64))
@@ -131,9 +130,7 @@ def prepare(
     return DiffusionData(
         texture=np.load(latents / "texture.npy"),
         map_index=map_index,
-        vector=np.concatenate([faces[name] for name in ("identity", "expression", "light")], 1).astype(
-            np.float32
-        ),
+        vector=np.concatenate([faces[name] for name in ("identity", "expression", "light")], 1).astype(np.float32),
         maps=tuple(np.load(features / f"map{i}.npy", mmap_mode="r") for i in range(count)),
         embedding=np.load(features / "embedding.npy"),
         empty=IdentityFeatures(
@@ -175,10 +172,10 @@ def _batches(count: int, size: int, text: str, quiet: bool) -> Iterable[slice]:
 @torch.no_grad()
 def _write_latents(folder: Path, maps: np.ndarray, autoencoder: BranchedAutoencoder, quiet: bool) -> None:
     texture = np.zeros((len(maps), autoencoder.latent_size**2), np.float32)
+    device = autoencoder.chart_mean.device
     for batch in _batches(len(maps), 4, "encode maps", quiet):
-        texture[batch] = (
-            autoencoder.encode(torch.from_numpy(np.array(maps[batch])).float() / 255).flatten(1).numpy()
-        )
+        charts = torch.from_numpy(np.array(maps[batch])).to(device).float() / 255
+        texture[batch] = autoencoder.encode(charts).flatten(1).cpu().numpy()
     np.save(folder / "texture.npy", texture)
 
 
@@ -193,6 +190,7 @@ def _write_features(
     quiet: bool,
 ) -> None:
     generator = torch.Generator().manual_seed(config.seed)
+    device = recogniser.centre.device
     shapes: Sequence[tuple[int, ...]] = recogniser.feature_shapes
     size = (config.variants, len(photos))
     maps = [
@@ -202,7 +200,7 @@ def _write_features(
     embedding = np.zeros((*size, recogniser.embedding_size), np.float32)
     for version in range(config.variants):
         for batch in _batches(len(photos), config.batch, f"features, version {version + 1}", quiet):
-            crops = torch.from_numpy(np.array(photos[batch])).permute(0, 3, 1, 2).float() / 255
+            crops = torch.from_numpy(np.array(photos[batch])).to(device).permute(0, 3, 1, 2).float() / 255
             points = five_points[batch].astype(np.float64)
             if version:
                 crops = augmentation(crops, generator) if augmentation else crops
@@ -211,13 +209,11 @@ def _write_features(
             chips = warp_chip(crops, torch.from_numpy(transforms).float(), recogniser.chip_size)
             features = recogniser(chips)
             for target, values in zip(maps, features.maps, strict=True):
-                target[version, batch] = values.numpy()
-            embedding[version, batch] = features.embedding.numpy()
+                target[version, batch] = values.cpu().numpy()
+            embedding[version, batch] = features.embedding.cpu().numpy()
     for target in maps:
         target.flush()
     np.save(folder / "embedding.npy", embedding)
     empty = empty_features(recogniser)
-    tensors = {f"map{i}": values.numpy() for i, values in enumerate(empty.maps)}
-    safetensors.numpy.save_file(
-        tensors | {"embedding": empty.embedding.numpy()}, folder / "empty.safetensors"
-    )
+    tensors = {f"map{i}": values.cpu().numpy() for i, values in enumerate(empty.maps)}
+    safetensors.numpy.save_file(tensors | {"embedding": empty.embedding.cpu().numpy()}, folder / "empty.safetensors")

@@ -46,9 +46,7 @@ def noise_weights(alpha_bar: Tensor, kind: Weighting, gamma: float = 5.0) -> Ten
     return (1 / alpha_bar).clamp(max=gamma**2)
 
 
-def noise_loss(
-    predicted: Tensor, noise: Tensor, weights: Tensor, layout: LatentLayout, vector_weight: float
-) -> Tensor:
+def noise_loss(predicted: Tensor, noise: Tensor, weights: Tensor, layout: LatentLayout, vector_weight: float) -> Tensor:
     """L_noise (equation 1) as a mean square; shape and light numbers count `vector_weight` times each.
 
     The factor leaves the best predictor what it is: every element's own optimum is the same.

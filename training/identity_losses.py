@@ -42,7 +42,7 @@ class RenderedIdentityLosses:
         atlas: HeadAtlas,
         recogniser: Recogniser,
     ) -> None:
-        """`folder`: made by `fitdiff synthesize`; `atlas` at 512 texels. All models frozen."""
+        """`folder`: made by `fitdiff synthesize`; `atlas` at 512 texels. All models frozen and on one device."""
         faces = load_file(folder / "faces.safetensors")
         self.landmarks, self.five_points = faces["landmarks"], faces["five_points"]
         self.autoencoder, self.morphable, self.atlas, self.recogniser = autoencoder, morphable, atlas, recogniser
@@ -55,10 +55,11 @@ class RenderedIdentityLosses:
         parts, truth = self.layout.split(z_0.float()), self.layout.split(batch.z_0)
         photos = batch.photos.tolist()
         with torch.no_grad():
-            points = self.morphable.landmarks(self.morphable(truth.identity, truth.expression)).numpy()
+            points = self.morphable.landmarks(self.morphable(truth.identity, truth.expression)).cpu().numpy()
         poses = [solve_pose(p, self.landmarks[i], FOCAL, CROP_SIZE) for p, i in zip(points, photos, strict=True)]
         rvec, tvec = (
-            torch.from_numpy(np.stack([getattr(pose, name) for pose in poses])).float() for name in ("rvec", "tvec")
+            torch.from_numpy(np.stack([getattr(pose, name) for pose in poses])).to(z_0.device, torch.float32)
+            for name in ("rvec", "tvec")
         )
         maps = self.autoencoder.decode(parts.texture, self.autoencoder.config.chart_size // 2)
         rendering = self.renderer.render(

@@ -5,6 +5,7 @@ Maps are (B, 9, H, W) in [0, 1]. Knows nothing of how batches are made or of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ class MapWeights:
     """How much a unit of error in each map costs."""
 
     diffuse: float = 1.0
-    specular: float = 0.5
+    specular: float = 1.5  # its fine detail is the hardest to keep
     normal: float = 1.0
 
     def channels(self, like: Tensor) -> Tensor:
@@ -56,12 +57,19 @@ def hinge_generator_loss(fake: Tensor) -> Tensor:
 
 
 def adaptive_weight(
-    output: Tensor, last_layer: Tensor, reconstruction_gradient: Tensor, adversarial_gradient: Tensor
+    output: Tensor,
+    last_layer: Tensor,
+    reconstruction_gradient: Tensor,
+    adversarial_gradient: Tensor,
+    mean: Callable[[Tensor], Tensor] = lambda gradient: gradient,
 ) -> Tensor:
     """VQGAN's lambda (Esser et al. 2021, eq. 7): |grad L_rec| / |grad L_adv| at the decoder's last layer.
 
     Takes the two losses' gradients at the decoder's output, so each costs a pass through one convolution and
     not through the decoder. The graph of `output` is kept.
+
+    Args:
+        mean: of a gradient over the processes that share the batch, where there are several.
 
     Returns:
         Scalar in [0, 10000], without gradient.
@@ -69,5 +77,5 @@ def adaptive_weight(
     norms = []
     for gradient in (reconstruction_gradient, adversarial_gradient):
         (weight_gradient,) = torch.autograd.grad(output, last_layer, gradient, retain_graph=True)
-        norms.append(weight_gradient.float().norm())
+        norms.append(mean(weight_gradient.float()).norm())
     return (norms[0] / (norms[1] + 1e-6)).clamp(0.0, 1e4).detach()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,8 @@ from ..models.morphable import MorphableModel, load_morphable
 from ..models.perceptual import load_perceptual, perceptual_distance
 from ..models.recogniser import load_recogniser
 from ..rendering.head_atlas import load_head_atlas
+from .data_folder import check_data_folder
+from .devices import start_workers
 from .diffusion_data import prepare
 from .diffusion_losses import vertex_gram
 from .identity_losses import RenderedIdentityLosses
@@ -42,10 +45,11 @@ def default_autoencoder_config(budget: Budget) -> AutoencoderTrainingConfig:
 
 
 def train_default_autoencoder(
-    config: AutoencoderTrainingConfig, data: Path, out: Path, resume: bool = False
+    config: AutoencoderTrainingConfig, data: Path, out: Path, resume: bool = False, init: Path | None = None
 ) -> AutoencoderResult:
     """`train_autoencoder` with the embedded perceptual network; the features of the face count most."""
-    network = load_perceptual()[0]
+    check_data_folder(data, photos=False)
+    network = load_perceptual()[0].to(start_workers(config.device).device)
     morphable = load_morphable()[0]
     return train_autoencoder(
         config,
@@ -54,21 +58,33 @@ def train_default_autoencoder(
         resume,
         perceptual=lambda a, b: perceptual_distance(network, a, b),
         importance=chart_importance(morphable),
+        init=init,
     )
 
 
 def train_default_diffusion(
-    config: DiffusionTrainingConfig, data: Path, autoencoder: Path, out: Path, resume: bool = False
+    config: DiffusionTrainingConfig,
+    data: Path,
+    autoencoder: Path,
+    out: Path,
+    resume: bool = False,
+    init: Path | None = None,
 ) -> DiffusionResult:
     """`train_diffusion` with the embedded recogniser and morphable model, on latents of a given autoencoder.
 
+    Of several processes the first encodes the data, if nobody has, and the others wait for it.
+
     Args:
         autoencoder: its checkpoint, with or without `.safetensors`.
+        init: a denoiser's checkpoint to begin with.
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     recogniser, recogniser_card = load_recogniser()
     morphable, morphable_card = load_morphable()
+    coefficients = morphable.config.identity_components, morphable.config.expression_components
+    layout = replace(config.model.layout, identity=coefficients[0], expression=coefficients[1])
+    check_data_folder(data, layout=layout)
     network = load_autoencoder(autoencoder).requires_grad_(False)
     trained_with = TrainedWith(
         recogniser_card.name,
@@ -76,10 +92,15 @@ def train_default_diffusion(
         morphable_card.sha256,
         load_checkpoint(autoencoder).card.sha256,
     )
-    prepared = prepare(data, network, recogniser, trained_with, quiet=config.quiet)
+    workers = start_workers(config.device)
+    recogniser, network = recogniser.to(workers.device), network.to(workers.device)
+    quiet = config.quiet or not workers.is_first
+    with workers.first_alone():
+        prepared = prepare(data, network, recogniser, trained_with, quiet=quiet, layout=layout)
     gram = vertex_gram(morphable.identity_basis, morphable.expression_basis)
-    losses = RenderedIdentityLosses(data, network, morphable, load_head_atlas(size=512)[0], recogniser)
-    return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses)
+    atlas = load_head_atlas(size=512)[0].to(workers.device)
+    losses = RenderedIdentityLosses(data, network, morphable.to(workers.device), atlas, recogniser)
+    return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses, init=init)
 
 
 def chart_importance(morphable: MorphableModel) -> np.ndarray:

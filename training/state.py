@@ -1,6 +1,7 @@
 """What both trainers share around a step: budget, moving average, exact resuming, telling of progress.
 
-Knows nothing of losses, data, or of which network is trained.
+With several processes the first one writes and tells, all of them read. Knows nothing of losses, data, or of which
+network is trained.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
 from ..errors import FitDiffError, MissingError, UsageError
+from .devices import Workers
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 
 class Stateful(Protocol):
@@ -38,9 +43,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
-            raise UsageError(
-                "budget", "neither steps nor minutes", "at least one", "give --steps or --minutes"
-            )
+            raise UsageError("budget", "neither steps nor minutes", "at least one", "give --steps or --minutes")
 
     def progress(self, step: int, seconds: float) -> float:
         """Fraction spent, in [0, 1]."""
@@ -62,6 +65,12 @@ class MovingAverage:
         self.decay = decay
         self.updates = 0
         self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    def restart(self, module: nn.Module) -> None:
+        """Forget, and begin with the module's present weights."""
+        self.updates = 0
+        for name, parameter in module.named_parameters():
+            self.shadow[name].copy_(parameter.detach())
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
@@ -101,20 +110,28 @@ def _assign(module: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 @dataclass
 class TrainingState:
-    """What a run needs to go on as if it had not stopped: parts, step, time spent, random generators."""
+    """What a run needs to go on as if it had not stopped: parts, step, time spent, random generators.
+
+    The parts are the same in every process, the generators are not: the file holds those of all.
+    """
 
     parts: dict[str, Stateful]
     generator: torch.Generator
     signature: dict[str, Any] = field(default_factory=dict)  # what must be equal for a resume to make sense
     step: int = 0
     seconds: float = 0.0
+    workers: Workers = field(default_factory=Workers)
 
     def save(self, path: Path) -> None:
-        """Write atomically: a run killed while writing leaves the previous file."""
+        """Write atomically, in process 0: a run killed while writing leaves the previous file."""
+        generators = self.workers.listed(self.generator.get_state())
+        if not self.workers.is_first:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "generator": self.generator.get_state(),
+            "generator": generators[0],
+            "other_generators": generators[1:],
             "global_generator": torch.get_rng_state(),
             "signature": self.signature,
             "step": self.step,
@@ -125,7 +142,7 @@ class TrainingState:
         os.replace(temporary, path)
 
     def load(self, path: Path) -> None:
-        """Restore in place.
+        """Restore in place. A process that the run did not have before begins with a generator of its own.
 
         Raises:
             MissingError: no such file.
@@ -144,7 +161,11 @@ class TrainingState:
             )
         for name, part in self.parts.items():
             part.load_state_dict(document["parts"][name])
-        self.generator.set_state(document["generator"])
+        generators = [document["generator"], *document.get("other_generators", [])]
+        if self.workers.rank < len(generators):
+            self.generator.set_state(generators[self.workers.rank])
+        else:  # not the samples that it would have seen at the beginning
+            self.generator.manual_seed(self.generator.initial_seed() + document["step"])
         torch.set_rng_state(document["global_generator"])
         self.step = document["step"]
         self.seconds = document["seconds"]
@@ -162,10 +183,21 @@ def check_finite(name: str, value: Tensor, step: int) -> None:
 
 
 class Monitor:
-    """Scalars and images to TensorBoard, a progress bar to the terminal."""
+    """Scalars and images to TensorBoard, a progress bar to the terminal; nothing at all unless `active`."""
 
-    def __init__(self, folder: Path, title: str, budget: Budget, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, title: str, budget: Budget, quiet: bool = False, active: bool = True) -> None:
         self.budget = budget
+        self.writer: SummaryWriter | None = None
+        self.bar = Progress(
+            TextColumn(f"[bold]{title}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
+            TimeElapsedColumn(),
+            disable=quiet or not active,
+        )
+        self.task: TaskID = self.bar.add_task(title, total=1.0, text="")
+        if not active:
+            return
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
@@ -173,14 +205,6 @@ class Monitor:
                 "tensorboard", "no such package", "it, to log training", "pip install 'fitdiff[train]'"
             ) from error
         self.writer = SummaryWriter(str(folder))
-        self.bar = Progress(
-            TextColumn(f"[bold]{title}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
-            TimeElapsedColumn(),
-            disable=quiet,
-        )
-        self.task: TaskID = self.bar.add_task(title, total=1.0, text="")
 
     def __enter__(self) -> Monitor:
         self.bar.start()
@@ -188,7 +212,8 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def advance(self, step: int, seconds: float, text: str) -> None:
         """Move the bar; cheap enough for every step."""
@@ -196,12 +221,14 @@ class Monitor:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write each value under its name."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
 
     def image(self, name: str, image: Tensor, step: int) -> None:
         """Write an image (3, H, W) in [0, 1]."""
-        self.writer.add_image(name, image.clamp(0, 1).cpu(), step)
+        if self.writer is not None:
+            self.writer.add_image(name, image.clamp(0, 1).cpu(), step)
 
     def note(self, text: str) -> None:
         """A line above the bar."""

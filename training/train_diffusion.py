@@ -1,7 +1,8 @@
 """Training of the denoiser: closed-form prior first, then the UNet on what the prior leaves.
 
 Paper, section 3.3. Latents and features come ready made (`diffusion_data.py`), losses from
-`diffusion_losses.py`; this file knows the order of things and writes the checkpoint.
+`diffusion_losses.py`; this file knows the order of things and writes the checkpoint. With several processes
+(`devices.py`) each draws its own part of the batch; the first fits the prior, validates and writes.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from ..models.denoiser import DenoiserConfig, FitDiffDenoiser, save_denoiser
 from ..models.linear_prior import linear_prior_from_data, pooled_inputs
 from ..models.recogniser import IdentityFeatures
 from ..models.schedule import add_noise, predict_z0
+from .devices import Workers, start_workers
 from .diffusion_data import DiffusionData, statistics_from_data
 from .diffusion_losses import (
     DiffusionBatch,
@@ -26,6 +28,7 @@ from .diffusion_losses import (
     noise_weights,
     vertex_loss,
 )
+from .fine_tuning import begin_denoiser, check_beginning
 from .state import (
     Budget,
     Monitor,
@@ -45,13 +48,14 @@ class DiffusionTrainingConfig:
 
     budget: Budget
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
-    batch: int = 16
+    batch: int = 16  # of all processes together
     learning_rate: float = 4e-4
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
     average_decay: float = 0.999
     condition_dropout: float = 0.1  # the paper's p_uncond
+    layer_dropout: float = 0.1  # of the others: the recogniser's maps taken away, its embedding left
     weighting: Weighting = "balanced"  # "plain" is the paper's
     snr_gamma: float = 5.0
     vector_weight: float = 4.0
@@ -63,6 +67,7 @@ class DiffusionTrainingConfig:
     prior_folds: int = 4
     prior_photos: int = 20_000  # at most so many for the closed-form fit
     bfloat16: bool = True
+    device: str | None = None  # cpu or cuda; None takes a GPU where there is one
     num_threads: int | None = None
     seed: int = 0
     checkpoint_minutes: float = 5.0
@@ -90,20 +95,23 @@ def train_diffusion(
     resume: bool = False,
     *,
     identity_losses: IdentityLosses | None = None,
+    init: Path | None = None,
     card: ModelCard | None = None,
     licence_text: str | None = None,
 ) -> DiffusionResult:
-    """Train, and write `out_dir`/denoiser.safetensors with its manifest.
+    """Train, and write `out_dir`/denoiser.safetensors with its manifest. Every process returns the same.
 
     Args:
         gram: (183, 183) from `vertex_gram` of the morphable model, for L_verts.
         resume: go on from `out_dir`'s state; exact for a budget in steps.
-        identity_losses: L_id and L_per of estimated latents; left out when None.
+        identity_losses: L_id and L_per of estimated latents, on the run's device; left out when None.
+        init: a checkpoint whose UNet and conditioner to begin with; prior and statistics are fitted to `data`.
         card: what the checkpoint says of itself.
 
     Raises:
-        MissingError: no state to resume.
-        UsageError: the data has no held-out photo, or the state is of another run.
+        MissingError: no state to resume, no checkpoint to begin with, or no such device.
+        UsageError: the data has no held-out photo, the state or the checkpoint is of another kind of run, or the
+            batch cannot be shared evenly.
         FitDiffError: a loss that is not finite.
     """
     if config.num_threads is not None:
@@ -119,18 +127,36 @@ def train_diffusion(
             f"at least {config.prior_folds}, to fit the prior on some and measure it on others",
             "synthesise more faces",
         )
-    trainer = DiffusionTrainer(config, data, gram, identity_losses)
+    check_beginning(resume, init)
+    workers = start_workers(config.device)
+    trainer = DiffusionTrainer(config, data, gram, identity_losses, workers)
     if resume:
         trainer.state.load(out_dir / STATE_FILE)
     else:
-        trainer.fit_closed_form()
-    with Monitor(out_dir / "logs", "diffusion", config.budget, config.quiet) as monitor:
+        trainer.begin(init)
+    with Monitor(out_dir / "logs", "diffusion", config.budget, config.quiet, workers.is_first) as monitor:
         trainer.run(monitor, out_dir / STATE_FILE)
         validation = trainer.validate(monitor)
-    card = card or ModelCard("denoiser", "fitdiff-denoiser", "trained by fitdiff", "Apache-2.0", True)
-    with trainer.average.applied(trainer.model):
-        save_denoiser(out_dir / "denoiser", trainer.model, card, licence_text)
+    if workers.is_first:
+        card = card or ModelCard("denoiser", "fitdiff-denoiser", "trained by fitdiff", "Apache-2.0", True)
+        with trainer.average.applied(trainer.model):
+            save_denoiser(out_dir / "denoiser", trainer.model, card, licence_text)
+    workers.from_first(None)  # the others leave when the file is there
     return DiffusionResult(out_dir / "denoiser", validation, trainer.state.step, trainer.state.seconds)
+
+
+@dataclass(frozen=True)
+class DiffusionSamples:
+    """What a process draws for a step: B samples, tensors on its device.
+
+    photos: (B,) indices into the data; present (B,) 0 where the face is taken away; noise (B, 1, 67, 64).
+    """
+
+    photos: np.ndarray
+    features: IdentityFeatures
+    present: Tensor
+    t: Tensor
+    noise: Tensor
 
 
 class DiffusionTrainer:
@@ -142,11 +168,18 @@ class DiffusionTrainer:
         data: DiffusionData,
         gram: Tensor,
         identity_losses: IdentityLosses | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        self.config, self.data, self.gram, self.identity_losses = config, data, gram, identity_losses
+        self.config, self.data, self.identity_losses = config, data, identity_losses
+        self.workers = workers = workers or Workers()
+        self.batch = workers.part("batch", config.batch)
+        self.gram = gram.to(workers.device)
+        self.empty = IdentityFeatures(
+            tuple(m.to(workers.device) for m in data.empty.maps), data.empty.embedding.to(workers.device)
+        )
         self.layout = config.model.layout
         torch.manual_seed(config.seed)
-        self.model = FitDiffDenoiser(config.model)
+        self.model = FitDiffDenoiser(config.model).to(workers.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.trained_with = data.trained_with
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
@@ -159,16 +192,26 @@ class DiffusionTrainer:
         self.average = MovingAverage(self.model, config.average_decay)
         parts = {"model": self.model, "optimiser": self.optimiser, "average": self.average}
         signature = {"model": repr(config.model), "batch": config.batch, "data": asdict(data.trained_with)}
-        self.state = TrainingState(parts, torch.Generator().manual_seed(config.seed), signature)
+        self.state = TrainingState(parts, workers.generator(config.seed), signature, workers=workers)
+
+    def begin(self, init: Path | None = None) -> None:
+        """Weights of step 0: random, or those of a checkpoint; the closed-form parts from the data."""
+        if init is not None:
+            begin_denoiser(self.model, init)
+            self.average.restart(self.model)
+        if self.workers.is_first:
+            self.fit_closed_form()
+        self.workers.share_module(self.model)
 
     def fit_closed_form(self) -> None:
-        """Latent statistics, feature moments and the linear prior, from the training photos."""
+        """Latent statistics, feature moments and the linear prior, from the training photos, on the CPU."""
         config, model = self.config, self.model
-        model.statistics.load_state_dict(statistics_from_data(self.data, self.layout).state_dict())
+        statistics = statistics_from_data(self.data, self.layout)
+        model.statistics.load_state_dict(statistics.state_dict())
         order = torch.randperm(len(self.data.training), generator=torch.Generator().manual_seed(config.seed))
         photos = np.sort(self.data.training[order[: config.prior_photos].numpy()])
         model.conditioner.set_channel_moments(self.data.features(photos[:: max(1, len(photos) // 512)]))
-        z_0 = model.statistics.normalise(self.data.latents(photos, self.layout)).flatten(1)
+        z_0 = statistics.normalise(self.data.latents(photos, self.layout)).flatten(1)
         chunks = np.array_split(photos, max(1, len(photos) // 256))
         inputs = torch.cat([pooled_inputs(self.data.features(c), config.model.prior_grid) for c in chunks])
         fit = linear_prior_from_data(
@@ -183,59 +226,59 @@ class DiffusionTrainer:
         model.set_linear_prior(fit)
 
     def run(self, monitor: Monitor, state_path: Path) -> None:
-        """Steps until the budget is spent, with checkpoints and validation on the way."""
-        config, state = self.config, self.state
+        """Steps until the budget is spent, with checkpoints and validation on the way.
+
+        Process 0 has the clock, so that all agree on learning rate, pauses and end.
+        """
+        config, state, workers = self.config, self.state, self.workers
         watch = Stopwatch(state.seconds)
         saved = validated = state.seconds
         self.model.train()
         while (progress := config.budget.progress(state.step, state.seconds)) < 1.0:
             values = self.step(progress)
             state.step += 1
-            state.seconds = watch.seconds()
+            state.seconds = workers.agreed(watch.seconds())
             monitor.advance(state.step, state.seconds, f"noise {values['loss/noise']:.4f}")
             if state.step % 20 == 0:
-                monitor.scalars(values, state.step)
+                monitor.scalars(workers.mean_scalars(values), state.step)
             if state.seconds - validated > 60 * config.validate_minutes:
                 found = self.validate(monitor)
-                monitor.note(
-                    f"step {state.step}, {state.seconds:.0f} s: ratio to the prior {found['ratio']:.4f}"
-                )
-                validated = state.seconds = watch.seconds()
+                monitor.note(f"step {state.step}, {state.seconds:.0f} s: ratio to the prior {found['ratio']:.4f}")
+                validated = state.seconds = workers.agreed(watch.seconds())
             if state.seconds - saved > 60 * config.checkpoint_minutes:
                 state.save(state_path)
                 saved = state.seconds
         state.save(state_path)
 
     def step(self, progress: float) -> dict[str, float]:
-        """One optimiser step; returns the scalars to log."""
+        """One optimiser step; returns the scalars to log, of this process's samples."""
         config, model = self.config, self.model
         rate = config.learning_rate * learning_rate_factor(self.state.step, config.warmup, progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        photos, features, present = self._draw()
-        z_raw = self.data.latents(photos, self.layout)
+        samples = self.draw()
+        z_raw = self.workers.moved(self.data.latents(samples.photos, self.layout))
         z_0 = model.statistics.normalise(z_raw)
-        t = self._stratified_times(len(photos))
-        alpha_bar = model.denoiser.alphas_cumprod[t][:, None, None, None]
-        noise = torch.randn(z_0.shape, generator=self.state.generator)
-        z_t = add_noise(z_0, noise, alpha_bar)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            predicted = model(z_t, t, features, present)
+        alpha_bar = model.denoiser.alphas_cumprod[samples.t][:, None, None, None]
+        z_t = add_noise(z_0, samples.noise, alpha_bar)
+        with self.workers.autocast(config.bfloat16):
+            predicted = model(z_t, samples.t, samples.features, samples.present)
         estimate = model.statistics.denormalise(predict_z0(z_t, predicted, alpha_bar))  # raw z_0
         trust = alpha_bar.flatten()  # an estimate from nearly pure noise is no face yet
         weights = noise_weights(trust, config.weighting, config.snr_gamma)
         losses = {
-            "noise": noise_loss(predicted, noise, weights, self.layout, config.vector_weight),
+            "noise": noise_loss(predicted, samples.noise, weights, self.layout, config.vector_weight),
             "vertices": (trust * vertex_loss(estimate, z_raw, self.gram, self.layout)).mean(),
         }
         if self.identity_losses is not None and self.state.step % config.identity_every == 0:
-            losses |= self._identity(self.identity_losses, estimate, photos, z_raw, trust * present)
+            losses |= self._identity(self.identity_losses, estimate, samples.photos, z_raw, trust * samples.present)
         factors = {"noise": 1.0, "vertices": config.vertex_weight}
         factors |= {"identity": config.identity_weight, "perceptual": config.perceptual_weight}
         total = torch.stack([factors[name] * loss for name, loss in losses.items()]).sum()
         check_finite("diffusion loss", total, self.state.step)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
+        self.workers.average_gradients(model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         check_finite("diffusion gradient norm", norm, self.state.step)
         self.optimiser.step()
@@ -243,47 +286,58 @@ class DiffusionTrainer:
         values = {f"loss/{name}": float(loss.detach()) for name, loss in losses.items()}
         return values | {"train/gradient_norm": float(norm), "train/learning_rate": rate}
 
-    def _draw(self) -> tuple[np.ndarray, IdentityFeatures, Tensor]:
-        """Photos, their features with some taken away, and what is left of them (B,)."""
-        config, generator = self.config, self.state.generator
-        chosen = torch.randint(len(self.data.training), (config.batch,), generator=generator).numpy()
+    def draw(self) -> DiffusionSamples:
+        """This process's samples. Drawn on the CPU: a seed means the same on every device."""
+        config, generator, workers, batch = self.config, self.state.generator, self.workers, self.batch
+        chosen = torch.randint(len(self.data.training), (batch,), generator=generator).numpy()
         photos = self.data.training[chosen]
-        versions = torch.randint(self.data.versions, (config.batch,), generator=generator).numpy()
-        present = (torch.rand(config.batch, generator=generator) >= config.condition_dropout).float()
-        return photos, _with_absent(self.data.features(photos, versions), self.data.empty, present), present
+        versions = torch.randint(self.data.versions, (batch,), generator=generator).numpy()
+        present = workers.moved((torch.rand(batch, generator=generator) >= config.condition_dropout).float())
+        layered = torch.rand(batch, generator=generator) >= config.layer_dropout
+        features = self.data.features(photos, versions, workers)
+        if not bool(layered.all()):
+            alone = self.model.conditioner.embedding_only(features)
+            features = _chosen(workers.moved(layered), features, alone)
+        features = _chosen(present.bool(), features, self.empty)
+        t = self._stratified_times(batch)
+        noise = torch.randn((batch, *self.layout.shape), generator=generator)
+        return DiffusionSamples(photos, features, present, workers.moved(t), workers.moved(noise))
 
     def _stratified_times(self, count: int) -> Tensor:
         """One t from each of `count` equal parts of the schedule, in random order: uniform, less noisy."""
         generator = self.state.generator
         u = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
-        return (
-            (u * self.config.model.schedule.timesteps)
-            .long()
-            .clamp(max=self.config.model.schedule.timesteps - 1)
-        )
+        return (u * self.config.model.schedule.timesteps).long().clamp(max=self.config.model.schedule.timesteps - 1)
 
     def _identity(
         self, function: IdentityLosses, estimate: Tensor, photos: np.ndarray, z_raw: Tensor, trust: Tensor
     ) -> dict[str, Tensor]:
-        chosen = trust.topk(min(self.config.identity_samples, len(trust))).indices
-        where = photos[chosen.numpy()]
-        batch = DiffusionBatch(torch.from_numpy(where), z_raw[chosen], self.data.features(where))
+        count = max(1, self.config.identity_samples // self.workers.count)
+        chosen = trust.topk(min(count, len(trust))).indices
+        where = photos[chosen.cpu().numpy()]
+        features = self.data.features(where, workers=self.workers)
+        batch = DiffusionBatch(torch.from_numpy(where), z_raw[chosen], features)
         identity, perceptual = function(estimate[chosen], batch)
         return {
             "identity": (trust[chosen] * identity).mean(),
             "perceptual": (trust[chosen] * perceptual).mean(),
         }
 
-    @torch.no_grad()
     def validate(self, monitor: Monitor) -> dict[str, float]:
+        """`held_out_ratios` by process 0, for all."""
+        values = self.held_out_ratios() if self.workers.is_first else {}
+        values = self.workers.from_first(values)
+        monitor.scalars({f"held_out/{name}": value for name, value in values.items()}, self.state.step)
+        return values
+
+    @torch.no_grad()
+    def held_out_ratios(self) -> dict[str, float]:
         """Squared error of eps on held-out photos, by the averaged weights, divided by the linear prior's.
 
         Below 1 the UNet adds something. "ratio" is the mean over the time steps; "texture/400" and
         "vector/400" are single ones; "null/..." the same without a face.
         """
-        chosen = (
-            np.linspace(0, len(self.data.held_out) - 1, self.config.validation_photos).round().astype(int)
-        )
+        chosen = np.linspace(0, len(self.data.held_out) - 1, self.config.validation_photos).round().astype(int)
         photos = self.data.held_out[np.unique(chosen)]
         values: dict[str, float] = {}
         with self.average.applied(self.model):
@@ -294,36 +348,31 @@ class DiffusionTrainer:
                     values |= {f"{prefix}texture/{t}": texture, f"{prefix}vector/{t}": vector}
         kept = [value for name, value in values.items() if not name.startswith("null/")]
         values["ratio"] = float(np.mean(kept))
-        monitor.scalars({f"held_out/{name}": value for name, value in values.items()}, self.state.step)
         return values
 
     def _error_ratios(self, photos: np.ndarray, t: int, given: float) -> tuple[float, float]:
         """(texture, vector): the model's squared error over the linear prior's, on the same noise."""
-        model, generator = self.model, torch.Generator().manual_seed(t)
+        model, workers, generator = self.model, self.workers, torch.Generator().manual_seed(t)
         sums = torch.zeros(2, 2)  # model or prior, texture or vector
         for batch in np.array_split(photos, max(1, len(photos) // self.config.batch)):
-            z_0 = model.statistics.normalise(self.data.latents(batch, self.layout))
-            noise = torch.randn(z_0.shape, generator=generator)
-            steps, present = torch.full((len(batch),), t), torch.full((len(batch),), given)
+            z_0 = model.statistics.normalise(workers.moved(self.data.latents(batch, self.layout)))
+            noise = workers.moved(torch.randn(z_0.shape, generator=generator))
+            steps, present = (torch.full((len(batch),), value, device=workers.device) for value in (t, given))
             alpha_bar = model.denoiser.alphas_cumprod[steps][:, None]
             z_t = add_noise(z_0, noise, alpha_bar[:, :, None, None])
-            features = _with_absent(self.data.features(batch), self.data.empty, present)
+            features = _chosen(present.bool(), self.data.features(batch, workers=workers), self.empty)
             conditioning = model.conditioner(features, present)
             predicted = model.denoiser(z_t, steps, conditioning)
             expected = model.denoiser.expected_noise(z_t, alpha_bar, conditioning)
             for row, eps in enumerate((predicted, expected)):
                 square = (eps - noise).square().flatten(1).sum(0)
-                sums[row] += torch.stack(
-                    [square[: self.layout.texture].sum(), square[self.layout.texture :].sum()]
-                )
+                parts = square[: self.layout.texture].sum(), square[self.layout.texture :].sum()
+                sums[row] += torch.stack(parts).cpu()
         texture, vector = (sums[0] / sums[1]).tolist()
         return texture, vector
 
 
-def _with_absent(features: IdentityFeatures, empty: IdentityFeatures, present: Tensor) -> IdentityFeatures:
-    """Replace the features of samples with present = 0 by those of an empty image."""
-    given = present.bool()
-    maps = tuple(
-        torch.where(given[:, None, None, None], m, e) for m, e in zip(features.maps, empty.maps, strict=True)
-    )
-    return IdentityFeatures(maps, torch.where(given[:, None], features.embedding, empty.embedding))
+def _chosen(first: Tensor, a: IdentityFeatures, b: IdentityFeatures) -> IdentityFeatures:
+    """a for the samples where `first` (B,) bool is true, b for the others."""
+    maps = tuple(torch.where(first[:, None, None, None], x, y) for x, y in zip(a.maps, b.maps, strict=True))
+    return IdentityFeatures(maps, torch.where(first[:, None], a.embedding, b.embedding))

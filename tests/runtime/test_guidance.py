@@ -25,7 +25,6 @@ from fitdiff.runtime.guidance import (
     GuidanceConfig,
     GuidanceModels,
     PhotoGuidance,
-    estimate_from_latent,
     photo_target,
 )
 from fitdiff.runtime.pose import Pose
@@ -120,7 +119,8 @@ def test_gradient_agrees_with_finite_differences(
 
     def value(at: torch.Tensor) -> float:
         with torch.no_grad():
-            terms = guide.losses(estimate_from_latent(at, models, statistics, lambda _: pose, guide.target.background))
+            parts = LAYOUT.split(statistics.denormalise(at))
+            terms = guide.losses(guide.estimate(models.face_maps(parts.texture), parts))
         return sum(float(getattr(guide.config, name) * term.double()) for name, term in terms.items())
 
     guide.posed = lambda _: pose  # type: ignore[method-assign]

@@ -21,11 +21,34 @@ def test_steps_find_the_shape_behind_landmarks() -> None:
         vertices = model(found[None, :158], found[None, 158:])
         points = project(camera, model.landmarks(vertices))[..., :2]
         errors.append(float((points - wanted).norm(dim=-1).mean()))
-        found = found + step(vertices, camera, wanted, 60.0, torch.ones(468))
-    assert errors[0] > 1.0 and errors[1] < 0.3 * errors[0] and errors[-1] < 0.15 * errors[0]
+        found = found + step(torch.zeros(183), vertices, camera, wanted, 60.0, torch.ones(468))
+    assert errors[0] > 1.0 and errors[-1] < 0.3 * errors[0]  # the rest is the pose's, which stands still here
     moved = model(found[None, :158], found[None, 158:]) - model.mean
     asked = model(truth[None, :158], truth[None, 158:]) - model.mean
     assert float((moved * asked).sum()) > 0
+
+
+def test_a_turned_head_is_no_other_shape() -> None:
+    model, _ = load_morphable()
+    step = LandmarkStep(model, LatentStatistics())
+    straight, turned = (camera_front(torch.tensor([0.0, 0.0, 0.05]), 0.65, 560.0, 224, yaw=yaw) for yaw in (0.0, 0.03))
+    vertices = model(torch.zeros(1, 158), torch.zeros(1, 25))
+    wanted = project(turned, model.landmarks(vertices))[..., :2]
+    moved = float((project(straight, model.landmarks(vertices))[..., :2] - wanted).norm(dim=-1).mean())
+    assert moved > 0.5  # px: a shape step that ignored the pose would follow it
+    change = step(torch.zeros(183), vertices, straight, wanted, 60.0, torch.ones(468))
+    assert float(change.norm()) < 0.02
+
+
+def test_without_landmarks_the_prior_takes_the_shape_back() -> None:
+    model, _ = load_morphable()
+    step = LandmarkStep(model, LatentStatistics())
+    z = torch.linspace(-2, 2, 183)
+    vertices = model(z[None, :158], z[None, 158:])
+    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), 0.65, 560.0, 224)
+    wanted = project(camera, model.landmarks(vertices))[..., :2]
+    change = step(z, vertices, camera, wanted, 60.0, torch.full((468,), 1e-9))
+    assert torch.allclose(z + change, torch.zeros(183), atol=1e-3)
 
 
 def test_gain_is_the_dense_formula() -> None:

@@ -21,7 +21,7 @@ from fitdiff.training.losses import (
     reconstruction_loss,
 )
 from fitdiff.training.state import Budget, MovingAverage, check_finite, learning_rate_factor
-from fitdiff.training.train_autoencoder import AutoencoderTrainingConfig, train_autoencoder
+from fitdiff.training.train_autoencoder import AutoencoderTrainer, AutoencoderTrainingConfig, train_autoencoder
 
 SIZE = 128
 CONFIG = AutoencoderTrainingConfig(
@@ -138,6 +138,50 @@ def test_resuming_nothing_or_another_run_is_refused(data: Path, tmp_path: Path) 
     train_autoencoder(replace(CONFIG, budget=Budget(steps=1)), data, tmp_path)
     with pytest.raises(UsageError, match="another batch"):
         train_autoencoder(replace(CONFIG, batch=2), data, tmp_path, resume=True)
+
+
+def test_fine_tuning_begins_with_the_weights_and_the_mean_chart(data: Path, tmp_path: Path) -> None:
+    before = train_autoencoder(replace(CONFIG, quantise_after=0.0), data, tmp_path / "before")
+    other = tmp_path / "other"
+    other.mkdir()
+    np.save(other / "maps.npy", 255 - np.load(data / "maps.npy"))
+    (other / "index.json").write_text(json.dumps({"held_out": [10, 11]}))
+    trainer = AutoencoderTrainer(CONFIG, ChartFolder(other))
+    trainer.begin(before.checkpoint)
+    expected = weights(tmp_path / "before")
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert not trainer.optimiser.state_dict()["state"] and trainer.model.quantiser.is_initialised
+    after = train_autoencoder(CONFIG, other, tmp_path / "after", init=before.checkpoint)
+    tuned = load_autoencoder(after.checkpoint)
+    assert torch.equal(tuned.chart_mean, expected["chart_mean"])
+    assert not torch.equal(tuned.encoder.stem.weight, expected["encoder.stem.weight"])
+
+    deeper = replace(CONFIG, model=replace(CONFIG.model, codes=32, encoder_blocks=2))
+    with pytest.raises(UsageError, match="encoder_blocks 1, codes 256; expected encoder_blocks 2, codes 32"):
+        train_autoencoder(deeper, data, tmp_path / "deeper", init=before.checkpoint)
+    with pytest.raises(UsageError, match="resume together"):
+        train_autoencoder(CONFIG, data, tmp_path / "after", resume=True, init=before.checkpoint)
+    manifest = json.loads((tmp_path / "before" / "autoencoder.json").read_text())
+    manifest["card"]["role"] = "denoiser"
+    (tmp_path / "before" / "autoencoder.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="role 'denoiser'"):
+        train_autoencoder(CONFIG, data, tmp_path / "role", init=before.checkpoint)
+
+
+def test_specular_detail_weighs_most() -> None:
+    assert MapWeights() == MapWeights(diffuse=1.0, specular=1.5, normal=1.0)
+
+
+def test_a_state_of_before_there_were_processes_is_resumed(data: Path, tmp_path: Path) -> None:
+    """Its format: one generator, no word of others."""
+    train_autoencoder(replace(CONFIG, budget=Budget(steps=2)), data, tmp_path)
+    path = tmp_path / "autoencoder.state.pt"
+    document = torch.load(path, weights_only=True)
+    assert document.pop("other_generators") == []
+    assert set(document) == {"parts", "generator", "global_generator", "signature", "step", "seconds"}
+    torch.save(document, path)
+    assert train_autoencoder(replace(CONFIG, budget=Budget(steps=3)), data, tmp_path, resume=True).steps == 3
 
 
 def test_options_that_do_not_fit_are_refused(data: Path, tmp_path: Path) -> None:
