@@ -9,40 +9,34 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 import warnings
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import __version__, cli_evaluate
+from . import __version__
+from .cli_evaluate import evaluate
+from .cli_options import (
+    DEBUG,
+    EXIT_CODES,
+    backend_option,
+    debug_option,
+    out_option,
+    progress_bar,
+    seed_option,
+    steps_option,
+    threads_option,
+)
+from .cli_train import synthesize, train
 from .errors import FitDiffError, MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from .training.train_autoencoder import AutoencoderTrainingConfig
-    from .training.train_diffusion import DiffusionTrainingConfig
-
-    _Config = TypeVar("_Config", AutoencoderTrainingConfig, DiffusionTrainingConfig)
-
-EXIT_CODES = """\b
-Exit codes:
-  0  done
-  1  an error that none of the others names
-  2  wrong usage, or an output folder that cannot be written
-  3  the photo cannot be read
-  4  the face that was asked for is not in the photo
-  5  a model, a backend or a package is missing (see `fitdiff doctor`)
-"""
-DEBUG = "fitdiff.debug"  # key in click's meta
 
 
 class _Commands(click.Group):
@@ -90,37 +84,6 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG, False) or value
-
-
-debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show tracebacks of errors."
-)
-out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Folder for the results; it is made, or its files of the same names are replaced.",
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads. [default: PyTorch's own choice]"
-)
-steps_option = click.option(
-    "--steps", default=50, show_default=True, type=click.IntRange(1, 1000), help="DDIM steps."
-)
-seed_option = click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the noise."
-)
-backend_option = click.option(
-    "--backend",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "torch"]),
-    help="What runs the networks.",
-)
-
-
 @click.group(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fitdiff")
 @debug_option
@@ -141,16 +104,12 @@ def main() -> None:
     "--guidance",
     default="full",
     show_default=True,
-    type=click.Choice(["full", "none"]),
-    help="none: condition alone.",
+    type=click.Choice(["full", "latent", "none"]),
+    help="latent: without the detail residual; none: condition alone.",
 )
-@click.option(
-    "--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale."
-)
+@click.option("--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale.")
 @seed_option
-@click.option(
-    "--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]"
-)
+@click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")
 @backend_option
 @threads_option
 @debug_option
@@ -180,7 +139,7 @@ def avatar(
     from .runtime.report import StageClock
 
     clock = StageClock()
-    with whole_folder(out) as folder, _bar("avatar", steps + 4) as step:
+    with whole_folder(out) as folder, progress_bar("avatar", steps + 4) as step:
         with clock.stage("read"):
             loaded = load_photo(photo)
         step("models")
@@ -206,22 +165,32 @@ def avatar(
 
 
 @main.command(epilog=EXIT_CODES)
+@click.option("--count", required=True, type=click.IntRange(1), help="How many faces; the n-th has seed SEED + n.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the faces.")
 @click.option(
-    "--count", required=True, type=click.IntRange(1), help="How many faces; the n-th has seed SEED + n."
+    "--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Instead: one JPEG with all faces in three lights."
 )
-@out_option
 @steps_option
 @seed_option
 @backend_option
 @threads_option
 @debug_option
-def sample(count: int, out: Path, steps: int, seed: int, backend: str, threads: int | None) -> None:
+def sample(
+    count: int, out: Path | None, sheet: Path | None, steps: int, seed: int, backend: str, threads: int | None
+) -> None:
     """Make faces of nobody: a folder each with asset, maps and preview, and a contact sheet of all.
 
     \b
-    Example:
+    Examples:
       fitdiff sample --count 3 --out faces
+      fitdiff sample --count 64 --sheet faces.jpg
     """
+    if (out is None) == (sheet is None):
+        raise click.UsageError("One of '--out' and '--sheet' is needed.")
+    if sheet is not None:
+        _sheet_of_samples(count, sheet, steps, seed, threads)
+        return
+    assert out is not None
     from .exporter.avatar_folder import write_avatar_folder
     from .exporter.maps import png_from_pixels
     from .exporter.preview import contact_sheet, portrait
@@ -231,21 +200,38 @@ def sample(count: int, out: Path, steps: int, seed: int, backend: str, threads: 
     from .runtime.report import StageClock
 
     tiles: list[Tile] = []
-    with whole_folder(out) as folder, _bar("sample", count * (steps + 1) + 1) as step:
+    with whole_folder(out) as folder, progress_bar("sample", count * (steps + 1) + 1) as step:
         pipeline = load_pipeline(threads=threads)
         step("steps")
         for number in range(seed, seed + count):
             clock = StageClock()
             text = f"face {number - seed + 1} of {count}"
-            result = pipeline.sample(
-                AvatarOptions(steps, "none", 1.0, number), clock, lambda *_, text=text: step(text)
-            )
+            result = pipeline.sample(AvatarOptions(steps, "none", 1.0, number), clock, lambda *_, text=text: step(text))
             used = {"backend": "torch", "threads": threads}
             write_avatar_folder(result, pipeline.renderer, folder / f"face_{number:04d}", clock, None, used)
             tiles.append(Tile(portrait(result, pipeline.renderer), f"seed {number}"))
             step(text)
         (folder / "contact.png").write_bytes(png_from_pixels(contact_sheet(tiles), "srgb"))
     click.echo(f"{out}: {count} {'face' if count == 1 else 'faces'}, {out / 'contact.png'}")
+
+
+def _sheet_of_samples(count: int, sheet: Path, steps: int, seed: int, threads: int | None) -> None:
+    import torch
+
+    from .runtime.pipeline import AvatarOptions, load_pipeline
+    from .training.contact_sheet import sheet_of_heads, write_sheet
+
+    pipeline = load_pipeline(threads=threads)
+    with progress_bar("sample", count) as step:
+
+        def heads() -> Iterator[tuple[Any, Any]]:
+            for number in range(seed, seed + count):
+                result = pipeline.sample(AvatarOptions(steps, "none", 1.0, number))
+                yield torch.from_numpy(result.avatar.vertices)[None], result.head_maps
+                step(f"face {number - seed + 1} of {count}")
+
+        write_sheet(sheet, sheet_of_heads(heads(), pipeline.renderer, min(8, count)))
+    click.echo(f"{sheet}: {count} {'face' if count == 1 else 'faces'}")
 
 
 @main.command(epilog=EXIT_CODES)
@@ -267,9 +253,7 @@ def doctor() -> None:
             click.echo(f"  {finding.state:8}{finding.name:24}{finding.detail}{remedy}")
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:
-        raise MissingError(
-            "installation", f"no usable {', '.join(missing)}", "all of it", "see the arrows above"
-        )
+        raise MissingError("installation", f"no usable {', '.join(missing)}", "all of it", "see the arrows above")
     click.echo("Everything that an avatar needs is here.")
 
 
@@ -299,239 +283,11 @@ def models() -> None:
     console.print(table) if console.is_terminal else Console(width=200).print(table)
     absent = [model.name for model in found if model.card is None]
     if absent:
-        raise MissingError(
-            "models", f"no usable {', '.join(absent)}", "all of the preset", "run fitdiff doctor"
-        )
+        raise MissingError("models", f"no usable {', '.join(absent)}", "all of the preset", "run fitdiff doctor")
 
 
-@main.command(epilog=EXIT_CODES)
-@click.option(
-    "--skins", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of skins in MakeHuman's UV layout.",
-)  # fmt: skip
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the training data; its files of the same names are replaced.",
-)  # fmt: skip
-@click.option("--count", default=1000, show_default=True, type=click.IntRange(2), help="Faces.")
-@click.option(
-    "--photos", default=4, show_default=True, type=click.IntRange(1), help="Photographs of each face."
-)
-@seed_option
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
-@click.option(
-    "--held-out-source", metavar="NAME",
-    help="Photographed person whose skins make the held-out faces and no others. [default: the one with fewest skins]",
-)  # fmt: skip
-@click.option(
-    "--sheet", type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a JPEG of 64 faces in three lights; without --out, only that.",
-)  # fmt: skip
-@debug_option
-def synthesize(
-    skins: Path, out: Path | None, count: int, photos: int, seed: int, workers: int, held_out_source: str | None,
-    sheet: Path | None,
-) -> None:  # fmt: skip
-    """Make training data without anybody's face. docs/training.md says where skins are found.
-
-    \b
-    Examples:
-      fitdiff synthesize --skins skins --out data --count 1000 --photos 4 --workers 4
-      fitdiff synthesize --skins skins --sheet faces.jpg
-    """
-    from .training.synthetic import SynthesisConfig, synthesize
-
-    if out is None and sheet is None:
-        raise click.UsageError("Missing option '--out' or '--sheet'.")
-    if sheet is not None:
-        from .training.contact_sheet import contact_sheet, write_sheet
-
-        write_sheet(sheet, contact_sheet(skins, seed=seed))
-        click.echo(f"{sheet}: 64 faces")
-    if out is None:
-        return
-    config = SynthesisConfig(skins, count, photos, seed, workers=workers, held_out_source=held_out_source)
-    with _bar("synthesize", 2 * count) as step:
-        synthesize(config, out, lambda stage, done, total: step(f"{stage} {done} of {total}"))
-    click.echo(f"{out}: {count} faces, {count * photos} photographs")
-
-
-@main.group(epilog=EXIT_CODES)
-def train() -> None:
-    """Train the autoencoder, then the diffusion model on its latents; import faces of your own."""
-
-
-def _training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of both training commands."""
-    data = click.Path(path_type=Path, file_okay=False)
-    options = (
-        click.option("--data", required=True, type=data, help="A folder of `synthesize` or `train import`."),
-        out_option,
-        click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Budget of wall-clock time."),
-        click.option(
-            "--steps", type=click.IntRange(1), help="Budget of steps; with both, whichever ends first."
-        ),
-        click.option("--resume", is_flag=True, help="Go on from the state in --out."),
-        click.option("--init", type=click.Path(path_type=Path), help="Checkpoint whose weights to begin with."),
-        click.option("--batch", type=click.IntRange(1), help="Samples a step. [default: the library's]"),
-        click.option(
-            "--learning-rate", type=click.FloatRange(0, min_open=True), help="The highest. [default: the library's]"
-        ),
-        click.option(
-            "--bf16/--no-bf16", "bfloat16", default=True, show_default=True, help="Mixed precision in bfloat16."
-        ),
-        click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]"),
-        seed_option,
-        threads_option,
-        debug_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _configured(
-    config: _Config, seed: int, threads: int | None, batch: int | None, learning_rate: float | None, bfloat16: bool,
-    device: str | None,
-) -> _Config:  # fmt: skip
-    """The library's configuration with what the command line says."""
-    from dataclasses import replace
-
-    return replace(
-        config, seed=seed, num_threads=threads, batch=batch or config.batch, bfloat16=bfloat16, device=device,
-        learning_rate=learning_rate or config.learning_rate,
-    )  # fmt: skip
-
-
-def _say_once(text: str) -> None:
-    """Print in the first of the processes that train together."""
-    from .training.devices import is_first_process
-
-    if is_first_process():
-        click.echo(text)
-
-
-@train.command("import", epilog=EXIT_CODES)
-@click.option(
-    "--from", "origin", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with a sub-folder a face: maps, parameters, photographs.",
-)  # fmt: skip
-@out_option
-@click.option(
-    "--held-out", default=0.04, show_default=True, type=click.FloatRange(0, 1, max_open=True),
-    help="Share of the people kept for validation, at least one.",
-)  # fmt: skip
-@debug_option
-def train_import(origin: Path, out: Path, held_out: float) -> None:
-    """Make a data folder of your own faces. docs/training.md says what a sub-folder holds.
-
-    A photo or a face that cannot be used is reported and left out.
-
-    \b
-    Example:
-      fitdiff train import --from scans --out data
-    """
-    from .models.landmarks import load_face_mesh
-    from .runtime.face_detector import FaceDetector
-    from .training.import_triplets import import_triplets
-
-    with _bar("import", sum(path.is_dir() for path in origin.iterdir())) as step:
-        result = import_triplets(origin, out, FaceDetector(), load_face_mesh()[0], held_out=held_out, progress=step)
-    for sentence in result.left_out:
-        click.echo(f"fitdiff: left out {sentence}", err=True)
-    click.echo(
-        f"{out}: {result.faces} faces, {result.photos} photographs, {result.held_out_faces} faces held out, "
-        f"{len(result.left_out)} things left out"
-    )
-
-
-@train.command("autoencoder", epilog=EXIT_CODES)
-@_training_options
-def train_autoencoder(
-    data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None, **options: Any
-) -> None:
-    """Train the branched autoencoder on the maps of a data folder.
-
-    \b
-    Example:
-      fitdiff train autoencoder --data data --out runs/ae --minutes 45
-      torchrun --nproc-per-node 8 -m fitdiff.cli train autoencoder --data data --out runs/ae --minutes 45 --batch 64
-    """
-    _require_training_packages()
-    from .training.recipe import default_autoencoder_config, train_default_autoencoder
-    from .training.state import Budget
-
-    config = _configured(default_autoencoder_config(Budget(steps, minutes)), **options)
-    result = train_default_autoencoder(config, data, out, resume, init)
-    psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in result.psnr.items())
-    _say_once(
-        f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, held out: {psnr}"
-    )
-
-
-@train.command("diffusion", epilog=EXIT_CODES)
-@_training_options
-@click.option(
-    "--autoencoder", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train autoencoder`."
-)
-def train_diffusion(
-    data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None,
-    autoencoder: Path, **options: Any,
-) -> None:  # fmt: skip
-    """Train conditioner and denoiser on the latents and photographs of a data folder.
-
-    \b
-    Example:
-      fitdiff train diffusion --data data --autoencoder runs/ae/autoencoder --out runs/diffusion --minutes 60
-    """
-    _require_training_packages()
-    from .training.recipe import train_default_diffusion
-    from .training.state import Budget
-    from .training.train_diffusion import DiffusionTrainingConfig
-
-    config = _configured(DiffusionTrainingConfig(Budget(steps, minutes)), **options)
-    result = train_default_diffusion(config, data, autoencoder, out, resume, init)
-    ratio = result.validation["ratio"]
-    _say_once(
-        f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, "
-        f"held-out noise error {ratio:.4f} of the linear prior's"
-    )
-
-
-cli_evaluate.register(main, seed_option, threads_option, debug_option)
-
-
-def _require_training_packages() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("tensorboard") is None:
-        raise MissingError(
-            "package tensorboard", "not installed", "it, for the logs", "pip install 'fitdiff[train]'"
-        )
-
-
-@contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr, or now and then a line where that is no terminal; yields `step(text)`."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total, text="")
-        said = time.monotonic()
-
-        def step(text: str) -> None:
-            nonlocal said
-            progress.update(task, advance=1, text=text)
-            if progress.disable and time.monotonic() - said > 10:
-                said = time.monotonic()
-                click.echo(f"fitdiff: {title}: {text}", err=True)
-
-        yield step
+for command in (synthesize, train, evaluate):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

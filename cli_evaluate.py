@@ -1,6 +1,6 @@
 """The commands `fitdiff evaluate ...`: parse, call one measurement, print. The table goes to stderr, JSON to stdout.
 
-Heavy imports stand inside the commands, as in `cli`, which hands over the options that all its commands share.
+Heavy imports stand inside the commands, as in `cli`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+
+from .cli_options import EXIT_CODES, debug_option, seed_option, threads_option
 
 if TYPE_CHECKING:
     from .evaluation.result import Evaluation
@@ -37,17 +39,7 @@ class _Shard(click.ParamType):
         return int(index), int(count)
 
 
-def register(main: click.Group, *shared: Callable[[click.Command], click.Command]) -> None:
-    """Add the group to `main`, each of its commands with these options and with main's exit codes."""
-    evaluate.epilog = main.epilog
-    for command in evaluate.commands.values():
-        command.epilog = main.epilog
-        for option in shared:
-            option(command)
-    main.add_command(evaluate)
-
-
-@click.group()
+@click.group(epilog=EXIT_CODES)
 def evaluate() -> None:
     """Measure how good the avatars are, on your photos and on synthetic faces."""
 
@@ -58,13 +50,16 @@ def _measuring(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--limit", type=click.IntRange(1), help="At most so many people or faces. [default: all]"),
         click.option("--rows", type=_NEW_FILE, help="File of finished rows: an interrupted run goes on with it."),
         click.option("--json", "json_file", type=_NEW_FILE, help="Write the JSON into this file too."),
+        seed_option,
+        threads_option,
+        debug_option,
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-@evaluate.command("identity")
+@evaluate.command("identity", epilog=EXIT_CODES)
 @click.option("--photos", required=True, type=_FOLDER, help=_PHOTOS)
 @_measuring
 @click.option("--second-recogniser", type=_FILE, help="ONNX file of a recogniser that did not guide.")
@@ -99,7 +94,7 @@ def evaluate_identity(
     _print(found, json_file)
 
 
-@evaluate.command("cleanliness")
+@evaluate.command("cleanliness", epilog=EXIT_CODES)
 @click.option("--photos", required=True, type=_FOLDER, help=_PHOTOS)
 @click.option("--data", type=_FOLDER, help=f"{_DATA} Adds the relighting error.")
 @_measuring
@@ -120,7 +115,7 @@ def evaluate_cleanliness(
     _print(found, json_file)
 
 
-@evaluate.command("reflectance")
+@evaluate.command("reflectance", epilog=EXIT_CODES)
 @click.option("--data", required=True, type=_FOLDER, help=_DATA)
 @_measuring
 def evaluate_reflectance(
@@ -137,7 +132,7 @@ def evaluate_reflectance(
     _print(evaluate_reflectance(_pipeline(threads), data, limit=limit, seed=seed, rows=rows, say=_say), json_file)
 
 
-@evaluate.command("geometry")
+@evaluate.command("geometry", epilog=EXIT_CODES)
 @click.option("--photos", type=_FOLDER, help=_PHOTOS)
 @click.option("--data", type=_FOLDER, help=_DATA)
 @click.option("--ict", type=_FILE, help="Your own copy of the ICT face model, as NPZ.")

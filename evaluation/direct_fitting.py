@@ -18,16 +18,10 @@ from ..models.latent import LatentLayout, LatentParts, LatentStatistics
 from ..rendering.camera import Camera, project
 from ..rendering.renderer import HeadMapsTensor
 from ..rendering.shader import Light, light_from_latent
-from ..runtime.guidance import (
-    Estimate,
-    GuidanceConfig,
-    GuidanceModels,
-    PhotoGuidance,
-    PhotoTarget,
-    crop_camera,
-    estimate_from_maps,
-)
+from ..runtime.guidance import Estimate, GuidanceConfig, PhotoGuidance, crop_camera, estimate_from_maps
+from ..runtime.guidance_models import GuidanceModels
 from ..runtime.landmark_step import LandmarkStep
+from ..runtime.photo_target import PhotoTarget
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,19 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def table(self) -> Table:
-        """For a terminal: three decimals."""
+        """For a terminal: three decimals, or two digits of what is smaller than .01."""
         table = Table("", *self.columns, title=self.title)
         for name, values in self.rows.items():
-            table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
+            table.add_row(name, *map(_cell, values))
         return table
 
     def json(self) -> str:
         """One line: title, rows by name and column, figures, notes."""
         rows = {name: dict(zip(self.columns, values, strict=True)) for name, values in self.rows.items()}
         return json.dumps({"title": self.title, "rows": rows, **self.figures, "notes": list(self.notes)})
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"

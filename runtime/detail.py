@@ -33,6 +33,9 @@ class DetailConfig:
     chroma: float = 4.0  # the same for its departure from grey, times `size`
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
     broad_sigma: float = 6.0  # texels of 256
+    tone_rate: float = 0.01  # of the undertone's three logarithms
+    tone_spread: float = 0.15  # their standard deviation among people, as `hold` counts it
+    light_spread: float = 0.05  # the same for the logarithm of a channel of the light over their mean
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
     settle: float = 0.7  # from this share of the steps on the rates shrink
     decay: float = 0.85  # by so much a step
@@ -51,9 +54,10 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig) -> tu
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
     free = torch.zeros_like(base[:, :3]).requires_grad_()
+    tone = torch.zeros_like(base[:, :3, :1, :1]).requires_grad_(not guide.target.is_monochrome)
+    rates = [(free, config.rate), (numbers, config.coefficients_rate), (tone, config.tone_rate)]
     optimiser = torch.optim.Adam(
-        [{"params": [free], "lr": config.rate}, {"params": [numbers], "lr": config.coefficients_rate}],
-        betas=(0.8, 0.95),
+        [{"params": [x], "lr": rate} for x, rate in rates if x.requires_grad], betas=(0.8, 0.95)
     )
     begun = guide.history[-1]["step"] + 1 if guide.history else 0
     with torch.enable_grad():
@@ -61,19 +65,21 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig) -> tu
             if step > config.settle * config.steps:
                 for group in optimiser.param_groups:
                     group["lr"] *= config.decay
-            residual = _residual(free, shown, guide.target.is_monochrome)
+            detail = _residual(free, shown, guide.target.is_monochrome)
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
-            estimate = guide.estimate(with_detail(base, residual), moved)
+            estimate = guide.estimate(with_detail(base, detail + tone), moved)
             total, terms = guide.objective(estimate)
-            total = total + _penalty(residual, config) + config.hold * (numbers - start).square().sum()
+            held = (numbers - start).square().sum() + (tone / config.tone_spread).square().sum()
+            held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
+            total = total + _penalty(detail, config) + config.hold * held
             optimiser.zero_grad()
             total.backward()
             optimiser.step()
             guide.history.append({"step": begun + step, "t": 0.0, **terms})
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        return z, _residual(free, shown, guide.target.is_monochrome)
+        return z, _residual(free, shown, guide.target.is_monochrome) + tone
 
 
 def with_detail(face_maps: Tensor, residual: Tensor) -> Tensor:
@@ -108,15 +114,19 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
     weights = torch.exp(-0.5 * (offsets / sigma).square())
     weights = (weights / weights.sum()).expand(x.shape[1], 1, 1, -1)
-    x = functional.conv2d(
-        functional.pad(x, (reach, reach, reach, reach), mode="replicate"), weights, groups=x.shape[1]
-    )
+    x = functional.conv2d(functional.pad(x, (reach, reach, reach, reach), mode="replicate"), weights, groups=x.shape[1])
     return functional.conv2d(x, weights.transpose(2, 3), groups=x.shape[1])
 
 
 def _residual(free: Tensor, shown: Tensor, is_monochrome: bool) -> Tensor:
     residual = free * shown
     return residual.mean(1, keepdim=True).expand_as(residual) if is_monochrome else residual
+
+
+def _light_colour(light: Tensor) -> Tensor:
+    """(1, 9) log ambient, log directional, direction -> (1, 2, 3) each channel's logarithm less their mean."""
+    both = light[:, :6].unflatten(1, (2, 3))
+    return both - both.mean(2, keepdim=True)
 
 
 def _penalty(residual: Tensor, config: DetailConfig) -> Tensor:

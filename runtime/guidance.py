@@ -10,37 +10,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.autoencoder import BranchedAutoencoder
-from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
-from ..models.landmarks import FaceMesh
 from ..models.latent import LatentLayout, LatentParts, LatentStatistics
-from ..models.morphable import MorphableModel
-from ..models.perceptual import EfficientNetLite0Features, feature_distance
-from ..models.recogniser import IdentityFeatures, Recogniser
+from ..models.perceptual import feature_distance
 from ..rendering.camera import Camera, camera_from_pose, project
-from ..rendering.head_atlas import HeadAtlas
-from ..rendering.renderer import HeadRenderer, Rendering
+from ..rendering.renderer import Rendering
 from ..rendering.shader import light_from_latent, srgb_from_linear
 from .ddim import GuidanceStep
 from .detail import DetailConfig
-from .face_chip import chip_transform, warp_chip
-from .face_crop import CROP_SIZE, FaceCrop
-from .face_masks import face_masks
+from .face_chip import warp_chip
+from .face_crop import CROP_SIZE
+from .guidance_models import GuidanceModels
 from .landmark_step import LandmarkStep
+from .photo_target import PhotoTarget
 from .pose import Pose, solve_pose
-from .skin_mask import skin_likelihood
 
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
 LinearGain = Callable[[Tensor, float], Tensor]
 """(gradient like z, alpha-bar) -> the same narrowed by the prior."""
-DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees its neighbours
 WHOLE_EVERY = 8  # steps between two that decode the whole chart
 TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
 
@@ -79,73 +69,6 @@ GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
     "none": None,
 }
 
-_LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 3.0), (RIGHT_EYE, 4.0), (LEFT_EYE, 4.0), (RIGHT_BROW, 2.0),
-                     (LEFT_BROW, 2.0), ((1, 4, 5, 6, 168, 195, 197), 3.0))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class GuidanceModels:
-    """The frozen models that the rendering and its comparison need."""
-
-    autoencoder: BranchedAutoencoder
-    morphable: MorphableModel
-    atlas: HeadAtlas  # at 512 texels, for maps decoded at 256
-    renderer: HeadRenderer
-    recogniser: Recogniser
-    face_mesh: FaceMesh
-    perceptual: EfficientNetLite0Features
-    bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
-
-    def face_maps(self, texture: Tensor, around: Tensor | None = None) -> Tensor:
-        """(1, 1, 64, 64) denormalised texture latent -> (1, 9, 256, 256) maps in [0, 1], float32.
-
-        With maps `around`, only what the landmarks enclose is decoded, half of the chart; the rest is taken from them.
-        """
-        with torch.autocast(texture.device.type, torch.bfloat16, enabled=self.bfloat16):
-            half = self.autoencoder.config.chart_size // 2
-            if around is None:
-                return self.autoencoder.decode(texture, half)
-            top, bottom, left, right = self.face_cells
-            m, cell = DECODER_MARGIN, half // texture.shape[-1]
-            window = texture[..., top - m : bottom + m, left - m : right + m]
-            decoded = self.autoencoder.decode(window, half, origin=(top - m, left - m))
-        inside = decoded[..., m * cell : -m * cell, m * cell : -m * cell]
-        maps = around.clone()
-        maps[..., top * cell : bottom * cell, left * cell : right * cell] = inside
-        return maps
-
-    @cached_property
-    def face_cells(self) -> tuple[int, int, int, int]:
-        """Top, bottom, left and right of the landmarks in cells of the texture latent, a margin's width inside it."""
-        morphable, cells = self.morphable, self.autoencoder.latent_size
-        uv = (morphable.corner_uv[morphable.landmark_triangles] * morphable.landmark_barycentrics[..., None]).sum(1)
-        x, y, side = morphable.config.face_block
-        points = (uv * morphable.config.atlas_size - uv.new_tensor([x, y])) * (cells / side)
-        points = points[morphable.landmark_valid]
-        low, high = points.amin(0).floor(), points.amax(0).ceil()
-        m = DECODER_MARGIN
-        left, top = (max(m, int(value)) for value in low)
-        right, bottom = (min(cells - m, int(value)) for value in high)
-        return top, bottom, left, right
-
-
-@dataclass(frozen=True)
-class PhotoTarget:
-    """What one photo asks of a rendering; everything with a leading axis of 1."""
-
-    image: Tensor  # (1, 3, 224, 224) sRGB in [0, 1]
-    background: Tensor  # (1, 3, 1, 1) sRGB: mean of the photo outside the face, behind every rendering
-    skin: Tensor  # (1, 1, 224, 224) in [0, 1]: bare skin, brows and lips, without eyes and open mouth
-    landmarks: Tensor  # (1, 468, 2) px
-    landmark_weights: Tensor  # (468,), mean 1
-    eye_distance: float  # px
-    chip_from_crop: Tensor  # (1, 2, 3)
-    mesh_from_crop: Tensor  # (1, 2, 3): the landmark network's region
-    identity: IdentityFeatures
-    mesh_landmarks: Tensor  # (1, 468, 3) in the landmark network's pixels
-    perceptual: tuple[Tensor, ...]
-    is_monochrome: bool
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -157,53 +80,6 @@ class Estimate:
     image: Tensor  # (1, 3, 224, 224) sRGB, hardly above 1, before the photo's mean background
     camera: Camera
     pose: Pose
-
-
-def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
-    """Everything of a photo that guidance compares with, computed once."""
-    image = torch.from_numpy(crop.image).permute(2, 0, 1)[None].contiguous()
-    masks = face_masks(crop.landmarks, CROP_SIZE)
-    openings = (masks.eyes | masks.inner_mouth).astype(np.uint8)
-    openings = cv2.dilate(openings, np.ones((3, 3), np.uint8)).astype(bool)  # eye white and teeth shine beyond them
-    skin = masks.skin_hull & ~openings & crop.inside_photo
-    likelihood = torch.from_numpy(skin_likelihood(crop.image, crop.landmarks))
-    outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
-    background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
-    points = torch.from_numpy(crop.landmarks[:, :2].copy())
-    right, left = points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0)
-    weights = torch.ones(len(points))
-    for indices, weight in _LANDMARK_WEIGHTS:
-        weights[list(indices)] = weight
-    weights = weights * models.morphable.landmark_valid
-    mesh_from_crop = landmark_region(crop.landmarks, crop.five_points)
-    transform = chip_transform(crop.five_points, models.recogniser.chip_template)
-    chip_from_crop = torch.from_numpy(transform).float()[None]
-    with torch.no_grad():
-        return PhotoTarget(
-            image=image,
-            background=background[..., None, None],
-            skin=(torch.from_numpy(skin).float() * likelihood)[None, None],
-            landmarks=points[None],
-            landmark_weights=weights / weights.mean(),
-            eye_distance=float((right - left).norm()),
-            chip_from_crop=chip_from_crop,
-            mesh_from_crop=mesh_from_crop,
-            identity=models.recogniser(warp_chip(image, chip_from_crop, models.recogniser.chip_size)),
-            mesh_landmarks=models.face_mesh(warp_chip(image, mesh_from_crop, 192))[0],
-            perceptual=models.perceptual(image),
-            is_monochrome=crop.is_monochrome,
-        )
-
-
-def landmark_region(landmarks: np.ndarray, five_points: np.ndarray, size: int = 192) -> Tensor:
-    """(1, 2, 3): the square of 1.5 times the face with its eyes level -> (0, 0)-(size, size)."""
-    angle = math.atan2(*(five_points[1] - five_points[0])[::-1])
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    level = landmarks[:, :2] @ turn.T
-    low, high = level.min(0), level.max(0)
-    linear = turn * (size / (1.5 * float((high - low).max())))
-    offset = size / 2 - linear @ turn.T @ ((low + high) / 2)
-    return torch.from_numpy(np.hstack([linear, offset[:, None]])).float()[None]
 
 
 class PhotoGuidance:
@@ -284,7 +160,8 @@ class PhotoGuidance:
         if target.is_monochrome:  # or the skin and its light would be pulled towards grey
             image = _luminance(image)
         mask = target.skin * (estimate.rendering.part == 0)[:, None]
-        chips = warp_chip(image, target.chip_from_crop, models.recogniser.chip_size)
+        worn = torch.lerp(image, photo, target.worn)  # or the skin would imitate the glasses
+        chips = warp_chip(worn, target.chip_from_crop, models.recogniser.chip_size)
         identity = models.recogniser(chips)
         surface = project(estimate.camera, models.morphable.landmarks(estimate.vertices))[..., :2]
         by_network = models.face_mesh(warp_chip(image, target.mesh_from_crop, 192))[0]

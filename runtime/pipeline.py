@@ -33,16 +33,9 @@ from .expression import blendshape_weights
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
 from .face_detector import FaceDetector
-from .guidance import (
-    FOCAL,
-    GUIDANCE_PRESETS,
-    GuidanceConfig,
-    GuidanceModels,
-    PhotoGuidance,
-    PhotoTarget,
-    crop_camera,
-    photo_target,
-)
+from .guidance import FOCAL, GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_camera
+from .guidance_models import GuidanceModels
+from .photo_target import PhotoTarget, photo_target
 from .pose import Pose
 from .report import RunReport, StageClock
 

@@ -73,5 +73,5 @@ def _features(points: np.ndarray, size: int) -> np.ndarray:
             cv2.fillConvexPoly(drawn, cv2.convexHull(points[list(indices)].astype(np.float32)).astype(np.int32), 1)
         margin = max(1, round(share * distance))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-        area |= cv2.dilate(drawn, kernel)
+        area = np.maximum(area, cv2.dilate(drawn, kernel))
     return cv2.GaussianBlur(area.astype(np.float32), (0, 0), FEATHER)

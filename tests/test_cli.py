@@ -86,7 +86,7 @@ def test_report_says_how_and_not_who(run: Run, astronaut: Path) -> None:
     assert report["photo_sha256"] == hashlib.sha256(astronaut.read_bytes()).hexdigest()
     assert astronaut.name not in text and str(astronaut.parent) not in text
     names = [stage["name"] for stage in report["stages"]]
-    assert names == ["read", "load", "crop", "condition", "sample", "decode", "asset", "pictures"]
+    assert names == ["read", "load", "crop", "condition", "sample", "detail", "decode", "asset", "pictures"]
     assert all(stage["seconds"] >= 0 and stage["peak_mib"] > 0 for stage in report["stages"])
     assert sum(stage["seconds"] for stage in report["stages"]) <= report["seconds"]
     assert -1 <= report["similarity"]["guiding"] <= 1
@@ -252,6 +252,14 @@ def test_sample(small_models: Path, tmp_path: Path) -> None:
     assert (first["seed"], second["seed"]) == (5, 6)
     assert first["photo_sha256"] is None and first["similarity"] == {}
     assert (out / "face_0005" / "avatar.glb").read_bytes() != (out / "face_0006" / "avatar.glb").read_bytes()
+
+
+def test_sample_sheet(small_models: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "faces.jpg"
+    result = fitdiff("sample", "--count", 3, "--sheet", sheet, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert Image.open(sheet).size == (900, 260) and sheet.stat().st_size > 5000
+    assert fitdiff("sample", "--count", 3).exit_code == 2
 
 
 def test_synthesize_and_train(tmp_path: Path) -> None:

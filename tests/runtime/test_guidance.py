@@ -19,14 +19,9 @@ from fitdiff.rendering.shader import light_from_latent, srgb_from_linear
 from fitdiff.runtime.ddim import GuidanceStep
 from fitdiff.runtime.face_chip import five_points_from_landmarks
 from fitdiff.runtime.face_crop import FaceCrop
-from fitdiff.runtime.guidance import (
-    FOCAL,
-    TERMS,
-    GuidanceConfig,
-    GuidanceModels,
-    PhotoGuidance,
-    photo_target,
-)
+from fitdiff.runtime.guidance import FOCAL, TERMS, GuidanceConfig, PhotoGuidance
+from fitdiff.runtime.guidance_models import GuidanceModels
+from fitdiff.runtime.photo_target import photo_target
 from fitdiff.runtime.pose import Pose
 
 LAYOUT = LatentLayout()

@@ -1,0 +1,72 @@
+"""What the command files share: exit codes, options that several commands take, the progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  an error that none of the others names
+  2  wrong usage, or an output folder that cannot be written
+  3  the photo cannot be read
+  4  the face that was asked for is not in the photo
+  5  a model, a backend or a package is missing (see `fitdiff doctor`)
+"""
+DEBUG = "fitdiff.debug"  # key in click's meta
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = ctx.meta.get(DEBUG, False) or value
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show tracebacks of errors."
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the results; it is made, or its files of the same names are replaced.",
+)
+threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: PyTorch's own choice]")
+steps_option = click.option("--steps", default=50, show_default=True, type=click.IntRange(1, 1000), help="DDIM steps.")
+seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the noise.")
+backend_option = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "torch"]),
+    help="What runs the networks.",
+)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr, or now and then a line where that is no terminal; yields `step(text)`."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total, text="")
+        said = time.monotonic()
+
+        def step(text: str) -> None:
+            nonlocal said
+            progress.update(task, advance=1, text=text)
+            if progress.disable and time.monotonic() - said > 10:
+                said = time.monotonic()
+                click.echo(f"fitdiff: {title}: {text}", err=True)
+
+        yield step

@@ -1,0 +1,68 @@
+"""The frozen models that guidance looks through: from a texture latent to face maps, and what compares pictures.
+
+Knows nothing of photos and of losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..models.autoencoder import BranchedAutoencoder
+from ..models.landmarks import FaceMesh
+from ..models.morphable import MorphableModel
+from ..models.perceptual import EfficientNetLite0Features
+from ..models.recogniser import Recogniser
+from ..rendering.head_atlas import HeadAtlas
+from ..rendering.renderer import HeadRenderer
+
+DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees its neighbours
+
+
+@dataclass(frozen=True)
+class GuidanceModels:
+    """The frozen models that the rendering and its comparison need."""
+
+    autoencoder: BranchedAutoencoder
+    morphable: MorphableModel
+    atlas: HeadAtlas  # at 512 texels, for maps decoded at 256
+    renderer: HeadRenderer
+    recogniser: Recogniser
+    face_mesh: FaceMesh
+    perceptual: EfficientNetLite0Features
+    bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
+
+    def face_maps(self, texture: Tensor, around: Tensor | None = None) -> Tensor:
+        """(1, 1, 64, 64) denormalised texture latent -> (1, 9, 256, 256) maps in [0, 1], float32.
+
+        With maps `around`, only what the landmarks enclose is decoded, half of the chart; the rest is taken from them.
+        """
+        with torch.autocast(texture.device.type, torch.bfloat16, enabled=self.bfloat16):
+            half = self.autoencoder.config.chart_size // 2
+            if around is None:
+                return self.autoencoder.decode(texture, half)
+            top, bottom, left, right = self.face_cells
+            m, cell = DECODER_MARGIN, half // texture.shape[-1]
+            window = texture[..., top - m : bottom + m, left - m : right + m]
+            decoded = self.autoencoder.decode(window, half, origin=(top - m, left - m))
+        inside = decoded[..., m * cell : -m * cell, m * cell : -m * cell]
+        maps = around.clone()
+        maps[..., top * cell : bottom * cell, left * cell : right * cell] = inside
+        return maps
+
+    @cached_property
+    def face_cells(self) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right of the landmarks in cells of the texture latent, a margin's width inside it."""
+        morphable, cells = self.morphable, self.autoencoder.latent_size
+        uv = (morphable.corner_uv[morphable.landmark_triangles] * morphable.landmark_barycentrics[..., None]).sum(1)
+        x, y, side = morphable.config.face_block
+        points = (uv * morphable.config.atlas_size - uv.new_tensor([x, y])) * (cells / side)
+        points = points[morphable.landmark_valid]
+        low, high = points.amin(0).floor(), points.amax(0).ceil()
+        m = DECODER_MARGIN
+        left, top = (max(m, int(value)) for value in low)
+        right, bottom = (min(cells - m, int(value)) for value in high)
+        return top, bottom, left, right
