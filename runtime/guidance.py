@@ -112,7 +112,7 @@ class PhotoGuidance:
             return torch.zeros_like(z_0)
         ramp = max(0.0, (done - self.config.settle) / (1 - self.config.settle))
         strength = self.config.final_step + (1 - self.config.final_step) * 0.5 * (1 + math.cos(math.pi * ramp))
-        delta = torch.zeros_like(z_0)
+        delta, terms = torch.zeros_like(z_0), {}
         alpha_bar = min(step.alpha_bar, 1 / (1 + self.config.prior_noise))
         for _ in range(self.config.inner_steps):
             gradient, terms = self.gradient(z_0 + delta)

@@ -226,7 +226,9 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.5:
         _, code = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
-        pixels = cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1]
+        decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        pixels = decoded[..., ::-1]
     return pixels
 
 
@@ -279,7 +281,7 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
                     rows.append(getattr(photo, name))
             progress("photos", index + 1, config.count)
     photos.flush()
-    arrays = {name: np.stack(rows).astype(np.float32) for name, rows in truth.items()}
+    arrays: dict[str, np.ndarray] = {name: np.stack(rows).astype(np.float32) for name, rows in truth.items()}
     arrays["map_index"] = np.arange(config.count, dtype=np.int32).repeat(takes)
     arrays["identity"] = np.stack([studio.identity(seed, i) for i in range(config.count)])[arrays["map_index"]]
     save_file(arrays, str(out / "faces.safetensors"))
