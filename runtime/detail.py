@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
+LIGHTNESS_BLUR, CHROMA_BLUR = 0.7, 3.0  # texels of 256
+
+
 @dataclass(frozen=True)
 class DetailConfig:
     """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone."""
@@ -103,7 +106,7 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
         (all_skin,) = torch.autograd.grad(on_skin.sum(), maps)
     bare, all_skin = (blurred(g[:, :3].sum(1, keepdim=True).clamp_min(0), 2.0) for g in (bare, all_skin))
     typical = all_skin[all_skin > all_skin.mean()].median()
-    dense = (4 * all_skin / typical).clamp(0, 1)  # grazing views show little
+    dense = (2 * all_skin / typical - 0.2).clamp(0, 1)  # grazing views show little
     share = bare / (all_skin + 1e-6) * dense
     return (1.3 * blurred(share, 1.0) - 0.3).clamp(0, 1)  # fades out inside the border
 
@@ -119,8 +122,12 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
 
 
 def _residual(free: Tensor, shown: Tensor, is_monochrome: bool) -> Tensor:
-    residual = free * shown
-    return residual.mean(1, keepdim=True).expand_as(residual) if is_monochrome else residual
+    """What is free (1, 3, 256, 256), smoothed, colour far more than lightness: speckle is no skin."""
+    grey = free.mean(1, keepdim=True)
+    residual = blurred(grey, LIGHTNESS_BLUR).expand_as(free)
+    if not is_monochrome:
+        residual = residual + blurred(free - grey, CHROMA_BLUR)
+    return residual * shown
 
 
 def _light_colour(light: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def skin_likelihood(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     tint = np.linalg.norm(chroma - np.median(chroma[y, x], 0), axis=2)
     alien = (difference < -DARKER) | (difference > BRIGHTER) | (tint > CHROMA)
     alien = cv2.morphologyEx(alien.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    alien = cv2.dilate(alien, np.ones((5, 5), np.uint8)).astype(np.float32)
+    alien = cv2.dilate(alien, np.ones((9, 9), np.uint8)).astype(np.float32)
     likelihood = 1 - cv2.GaussianBlur(alien, (0, 0), FEATHER)
     bare = np.maximum(likelihood, _features(points, size))
     return (bare * (1 - glasses_frames(image, landmarks))).astype(np.float32)
