@@ -70,6 +70,12 @@ class MorphableModel(nn.Module):
         corners = vertices[:, self.triangles[self.landmark_triangles]]  # (B, 468, 3, 3)
         return (corners * self.landmark_barycentrics[..., None]).sum(2)
 
+    def landmarks_on_chart(self) -> Tensor:
+        """The face-mesh points on the face chart, (468, 2) texels of it, x right and y down; see `landmark_valid`."""
+        uv = (self.corner_uv[self.landmark_triangles] * self.landmark_barycentrics[..., None]).sum(1)
+        x, y, _ = self.config.face_block
+        return uv * self.config.atlas_size - uv.new_tensor([x, y])
+
     def attributes(self, identity: Tensor) -> Tensor:
         """(B, 158) -> (B, A) estimates of `config.attribute_names`, clipped to [0, 1]."""
         return (identity @ self.attribute_regression[:-1] + self.attribute_regression[-1]).clamp(0, 1)

@@ -57,10 +57,7 @@ class GuidanceModels:
     def face_cells(self) -> tuple[int, int, int, int]:
         """Top, bottom, left and right of the landmarks in cells of the texture latent, a margin's width inside it."""
         morphable, cells = self.morphable, self.autoencoder.latent_size
-        uv = (morphable.corner_uv[morphable.landmark_triangles] * morphable.landmark_barycentrics[..., None]).sum(1)
-        x, y, side = morphable.config.face_block
-        points = (uv * morphable.config.atlas_size - uv.new_tensor([x, y])) * (cells / side)
-        points = points[morphable.landmark_valid]
+        points = morphable.landmarks_on_chart()[morphable.landmark_valid] * (cells / morphable.config.face_block[2])
         low, high = points.amin(0).floor(), points.amax(0).ceil()
         m = DECODER_MARGIN
         left, top = (max(m, int(value)) for value in low)

@@ -47,9 +47,7 @@ class FaceChart:
     """The chart's landmarks and areas, shared by all faces."""
 
     def __init__(self, model: MorphableModel) -> None:
-        uv = (model.corner_uv[model.landmark_triangles] * model.landmark_barycentrics[..., None]).sum(1)
-        x, y, _ = model.config.face_block
-        self.points: np.ndarray = uv.numpy() * model.config.atlas_size - np.array([x, y])  # (468, 2) texels
+        self.points: np.ndarray = model.landmarks_on_chart().double().numpy()  # (468, 2) texels
         self.face = face_weight(model)
         self.lips = area(self.points[list(LIPS_OUTER)], 2.5)
         self.mouth = area(self.points[list(LIPS_INNER)], 2.0)

@@ -105,10 +105,7 @@ def train_default_diffusion(
 
 def chart_importance(morphable: MorphableModel) -> np.ndarray:
     """(512, 512) float32, 1 on average: eyes, brows, nose and lips most, then the face, then the rest."""
-    corners = morphable.corner_uv[morphable.landmark_triangles]
-    uv = (corners * morphable.landmark_barycentrics[..., None]).sum(1)
-    x, y, _ = morphable.config.face_block
-    points = uv.numpy() * morphable.config.atlas_size - np.array([x, y])
+    points = morphable.landmarks_on_chart().numpy()
     features = np.zeros((CHART, CHART), np.float32)
     for contour in (LEFT_EYE, RIGHT_EYE, LEFT_BROW, RIGHT_BROW, LIPS_OUTER, NOSTRILS):
         cv2.fillConvexPoly(features, cv2.convexHull(points[list(contour)].astype(np.int32)), 1.0)
