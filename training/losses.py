@@ -1,4 +1,4 @@
-"""The losses of the branched VQGAN: reconstruction, latent moments, hinge, and its adaptive weight.
+"""The losses of the branched VQGAN: reconstruction, low-frequency chroma, latent moments, hinge, and its adaptive weight.
 
 Maps are (B, 9, H, W) in [0, 1]. Knows nothing of how batches are made or of the optimiser.
 """
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+CHROMA_CELL = 16  # pixels: two latent cells
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,23 @@ def reconstruction_loss(
     error = maps - target
     cost = (error.abs() + square * error * error) * weights.channels(maps)
     return cost.mean() if importance is None else (cost * importance).mean()
+
+
+def chroma_loss(maps: Tensor, target: Tensor, importance: Tensor | None = None) -> Tensor:
+    """Mean |error| of the diffuse albedo's chroma, averaged over cells of `CHROMA_CELL` pixels (scalar).
+
+    Chroma is red - green and blue - (red + green) / 2. Next to lightness it is a small part of any error a pixel,
+    and the latent holds no hue unless it is asked for by itself.
+
+    Args:
+        maps, target: (B, 9, H, W), H and W multiples of `CHROMA_CELL`.
+        importance: as for `reconstruction_loss`.
+    """
+    red, green, blue = (maps - target)[:, :3].unbind(1)
+    error = torch.stack((red - green, blue - (red + green) / 2), 1)
+    if importance is not None:
+        error = error * importance
+    return F.avg_pool2d(error, CHROMA_CELL).abs().mean()
 
 
 def moment_loss(z: Tensor) -> Tensor:

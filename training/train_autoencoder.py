@@ -34,6 +34,7 @@ from .fine_tuning import begin_autoencoder, check_beginning
 from .losses import (
     MapWeights,
     adaptive_weight,
+    chroma_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
     moment_loss,
@@ -73,6 +74,7 @@ class AutoencoderTrainingConfig:
     average_decay: float = 0.998
     coarse_weight: float = 0.5  # of the error at 256 beside that at 512
     square_weight: float = 2.0  # of the squared error beside the absolute
+    chroma_weight: float = 4.0  # of the low-frequency chroma's error
     latent_noise: float = 0.05  # so that the decoder forgives a denoiser's error
     moment_weight: float = 0.01
     quantise_after: float = 0.1  # fraction; continuous latents before
@@ -287,8 +289,10 @@ class AutoencoderTrainer:
         half = reconstruction_loss(
             coarse_leaf, F.avg_pool2d(batch.maps, 2), config.weights, coarse_importance, config.square_weight
         )
-        loss = exact + config.coarse_weight * half
-        values = {"loss/fine": exact, "loss/coarse": half, "loss/latent": latent_loss, "latent/std": spread}
+        chroma = chroma_loss(fine_leaf, batch.maps, importance)
+        loss = exact + config.coarse_weight * half + config.chroma_weight * chroma
+        values = {"loss/fine": exact, "loss/coarse": half, "loss/chroma": chroma}
+        values |= {"loss/latent": latent_loss, "latent/std": spread}
         if self.perceptual is not None and config.perceptual_weight > 0:
             distance = self._perceptual_distance(fine_leaf, batch.maps)
             loss = loss + config.perceptual_weight * distance

@@ -16,6 +16,7 @@ from fitdiff.training.chart_crops import ChartFolder, mirrored
 from fitdiff.training.losses import (
     MapWeights,
     adaptive_weight,
+    chroma_loss,
     hinge_discriminator_loss,
     moment_loss,
     reconstruction_loss,
@@ -252,6 +253,20 @@ def test_reconstruction_loss_by_hand() -> None:
     assert float(loss) == pytest.approx(2.0 * (0.5 + 0.25) / 3)
     importance = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])
     assert torch.allclose(loss, reconstruction_loss(maps, target, MapWeights(specular=2.0), importance))
+
+
+def test_chroma_loss_sees_hue_and_neither_lightness_nor_fine_grain() -> None:
+    target = torch.full((1, 9, 32, 32), 0.5)
+    lighter, grain, reddish = target.clone(), target.clone(), target.clone()
+    lighter[:, :3] += 0.2
+    lighter[:, 3:] = 0.0  # specular and normals are not its business
+    grain[:, 0, ::2] += 0.1
+    grain[:, 0, 1::2] -= 0.1
+    reddish[:, 0] += 0.1
+    assert float(chroma_loss(lighter, target)) < 1e-6
+    assert float(chroma_loss(grain, target)) < 1e-6
+    assert float(chroma_loss(reddish, target)) == pytest.approx((0.1 + 0.05) / 2, rel=1e-4)
+    assert float(chroma_loss(reddish, target, torch.full((1, 1, 32, 32), 2.0))) == pytest.approx(0.15, rel=1e-4)
 
 
 def test_losses_vanish_where_they_should() -> None:
