@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
+from .cli_engines import engines
 from .cli_evaluate import evaluate
 from .cli_options import (
     DEBUG,
@@ -32,6 +33,7 @@ from .cli_options import (
     steps_option,
     threads_option,
 )
+from .cli_profile import profile
 from .cli_train import synthesize, train
 from .errors import FitDiffError, MissingError
 
@@ -286,7 +288,7 @@ def models() -> None:
         raise MissingError("models", f"no usable {', '.join(absent)}", "all of the preset", "run fitdiff doctor")
 
 
-for command in (synthesize, train, evaluate):
+for command in (synthesize, train, evaluate, engines, profile):
     main.add_command(command)
 
 

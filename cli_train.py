@@ -17,8 +17,9 @@ from .errors import MissingError
 if TYPE_CHECKING:
     from .training.train_autoencoder import AutoencoderTrainingConfig
     from .training.train_diffusion import DiffusionTrainingConfig
+    from .training.train_occlusion import OcclusionTrainingConfig
 
-    _Config = TypeVar("_Config", AutoencoderTrainingConfig, DiffusionTrainingConfig)
+    _Config = TypeVar("_Config", AutoencoderTrainingConfig, DiffusionTrainingConfig, OcclusionTrainingConfig)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -77,7 +78,7 @@ def train() -> None:
 
 
 def _training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of both training commands."""
+    """Options of all training commands."""
     data = click.Path(path_type=Path, file_okay=False)
     options = (
         click.option("--data", required=True, type=data, help="A folder of `synthesize` or `train import`."),
@@ -206,6 +207,30 @@ def train_diffusion(
     _say_once(
         f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, "
         f"held-out noise error {ratio:.4f} of the linear prior's"
+    )
+
+
+@train.command("occlusion", epilog=EXIT_CODES)
+@_training_options
+def train_occlusion(
+    data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None, **options: Any
+) -> None:
+    """Train the network that finds what hides a face, on the photographs of a data folder.
+
+    \b
+    Example:
+      fitdiff train occlusion --data data --out runs/occlusion --minutes 20
+    """
+    _require_training_packages()
+    from .training.recipe import train_default_occlusion
+    from .training.state import Budget
+    from .training.train_occlusion import OcclusionTrainingConfig
+
+    config = _configured(OcclusionTrainingConfig(Budget(steps, minutes)), **options)
+    result = train_default_occlusion(config, data, out, resume, init)
+    _say_once(
+        f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, held out: "
+        f"{result.found:.3f} of the hidden pixels found, {result.alarm:.3f} of the bare ones marked"
     )
 
 

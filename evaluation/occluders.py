@@ -8,51 +8,21 @@ Knows nothing of networks and of avatars.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
+from ..training.occluder_canvas import Frame, finger, line, pasted, sampled, strand
 
 Occluder = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """(H, W, 3) float32 sRGB in [0, 1], (468, 2 or 3) landmarks in its pixels (centres at +0.5), generator ->
 the photo with the occluder (H, W, 3) and the share of each pixel that it covers (H, W) float32 in [0, 1]."""
 
-CANVAS_SIDE = 900  # px of the canvas at least: drawn larger than small photos, then averaged
-REACH = 2.6  # eye distances from the face's middle to the canvas's edge
-SHIFT = 4  # fractional bits of OpenCV's coordinates
 HAIR = ((28, 20, 17), (61, 40, 27), (104, 71, 46), (214, 184, 133))  # sRGB
 SKIN = ((84, 52, 40), (150, 104, 80), (228, 184, 160))  # sRGB
 FOREHEAD = (54, 103, 67, 109, 10, 338, 297, 332, 284)  # of the mesh's oval, from the right temple to the left
 EARS = (127, 356)  # of the mesh's oval, right and left
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """The face on a canvas: canvas px = origin + x * across + y * down, in eye distances from between the eyes."""
-
-    points: np.ndarray  # (468, 2) canvas px
-    origin: np.ndarray
-    across: np.ndarray  # towards the character's left, the length of one eye distance
-    side: int
-
-    @property
-    def unit(self) -> float:
-        return float(np.hypot(*self.across))
-
-    @property
-    def down(self) -> np.ndarray:
-        return np.array([-self.across[1], self.across[0]])
-
-    def pixels(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) eye distances -> canvas px."""
-        return self.origin + xy[..., :1] * self.across + xy[..., 1:] * self.down
-
-    def units(self, pixels: np.ndarray) -> np.ndarray:
-        """The inverse of `pixels`."""
-        offset = pixels - self.origin
-        return np.stack([offset @ self.across, offset @ self.down], -1) / self.unit**2
 
 
 def glasses(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +31,7 @@ def glasses(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) 
     height, square = rng.uniform(0.29, 0.35), rng.uniform(2.4, 3.4)
     colour = np.array([34, 28, 26]) + rng.uniform(-8, 8, 3)
 
-    def draw(frame: _Frame, canvas: np.ndarray) -> None:
+    def draw(frame: Frame, canvas: np.ndarray) -> None:
         eyes = [frame.units(frame.points[list(eye)]) for eye in (RIGHT_EYE, LEFT_EYE)]
         widths = np.array([np.ptp(eye[:, 0]) for eye in eyes])
         inner, upper = [], -0.12
@@ -74,16 +44,16 @@ def glasses(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) 
             rim = middle + np.stack([half * bent * narrowed, height * risen], -1)
             outer = np.array([middle[0] + sign * half, middle[1] + upper])
             hinge = frame.units(frame.points[ear]) * [1.04, 1] - [0, 0.1]
-            _line(canvas, frame.pixels(np.stack([outer, hinge])), colour, thickness * 0.8 * frame.unit)
-            _line(canvas, frame.pixels(rim), colour, thickness * frame.unit, closed=True)
+            line(canvas, frame.pixels(np.stack([outer, hinge])), colour, thickness * 0.8 * frame.unit)
+            line(canvas, frame.pixels(rim), colour, thickness * frame.unit, closed=True)
             light = rim[(risen < -0.75)] - [0, 0.25 * thickness]
-            _line(canvas, frame.pixels(light[light[:, 0].argsort()]), colour + 62, 0.14 * thickness * frame.unit)
+            line(canvas, frame.pixels(light[light[:, 0].argsort()]), colour + 62, 0.14 * thickness * frame.unit)
             inner.append(np.array([middle[0] - sign * half, middle[1] + upper]))
         along = np.linspace(0, 1, 24)[:, None]
         bridge = (1 - along) * inner[0] + along * inner[1] - np.sin(np.pi * along) * [0, 0.07]
-        _line(canvas, frame.pixels(bridge), colour, thickness * 0.9 * frame.unit)
+        line(canvas, frame.pixels(bridge), colour, thickness * 0.9 * frame.unit)
 
-    return _pasted(image, landmarks, draw)
+    return pasted(image, landmarks, draw)
 
 
 def fringe(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +61,7 @@ def fringe(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -
     colour = np.array(HAIR[rng.integers(len(HAIR))], float)
     length, sweep = rng.uniform(-0.04, 0.16), rng.uniform(-0.45, 0.45)
 
-    def draw(frame: _Frame, canvas: np.ndarray) -> None:
+    def draw(frame: Frame, canvas: np.ndarray) -> None:
         top = frame.units(frame.points[list(FOREHEAD)])
         brows = frame.units(frame.points[[*RIGHT_BROW[:5], *LEFT_BROW[:5]]])
         brow, left, right = brows[:, 1].mean(), top[0, 0], top[-1, 0]
@@ -106,40 +76,40 @@ def fringe(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -
                 tip = np.array([x + sweep * 0.5 + 0.1 * np.sin(9 * x) + rng.normal(0, 0.03), end])
                 middle = (root + tip) / 2 + [0.12 * x + sweep * -0.12 + rng.normal(0, 0.03), -0.08]
                 s = np.linspace(0, 1, 14)[:, None]
-                strand = (1 - s) ** 2 * root + 2 * s * (1 - s) * middle + s**2 * tip
+                curve = (1 - s) ** 2 * root + 2 * s * (1 - s) * middle + s**2 * tip
                 own = colour * np.exp(rng.normal(0, 0.2)) * (1.0 if layer else 0.72)
                 width = (0.03 if layer == 0 else rng.uniform(0.008, 0.018)) * frame.unit
-                _strand(canvas, frame.pixels(strand), own, width)
+                strand(canvas, frame.pixels(curve), own, width)
 
-    return _pasted(image, landmarks, draw)
+    return pasted(image, landmarks, draw)
 
 
 def hand(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Four fingers of another skin over one cheek and that corner of the mouth. See `Occluder`."""
     sign = float(rng.choice([-1.0, 1.0]))
-    face = _sampled(image, landmarks[[50, 280, 151, 205, 425]]).mean(0) * 255
+    face = sampled(image, landmarks[[50, 280, 151, 205, 425]]).mean(0) * 255
     colour = max((np.array(skin, float) for skin in SKIN), key=lambda skin: float(np.abs(skin - face).sum()))
     grain = rng.standard_normal((64, 64)).astype(np.float32)
     lengths = rng.normal([1.15, 1.28, 1.2, 0.98], 0.03)
 
-    def draw(frame: _Frame, canvas: np.ndarray) -> None:
+    def draw(frame: Frame, canvas: np.ndarray) -> None:
         noise = cv2.resize(grain, (frame.side, frame.side), interpolation=cv2.INTER_CUBIC)
         corner = frame.units(frame.points[61 if sign < 0 else 291])
         knuckles = np.array([sign * 1.5, corner[1] + 0.24]) + np.outer(np.arange(4) - 1.5, [sign * -0.05, 0.3])
         palm = np.array([sign * 2.15, corner[1] + 0.55])
-        _finger(canvas, frame, palm, knuckles.mean(0) + [sign * 0.25, 0], (0.68, 0.66), colour * 0.86, noise)
+        finger(canvas, frame, palm, knuckles.mean(0) + [sign * 0.25, 0], (0.68, 0.66), colour * 0.86, noise)
         # The middle fingers lie over their neighbours, as they do in a relaxed hand.
         for number in (3, 0, 2, 1):
             angle = 0.26 - 0.045 * number
             tip = knuckles[number] + lengths[number] * np.array([-sign * np.cos(angle), -np.sin(angle)])
             thick = 0.185 - 0.014 * abs(number - 1)
-            _finger(canvas, frame, knuckles[number], tip, (1.06 * thick, 0.86 * thick), colour, noise)
+            finger(canvas, frame, knuckles[number], tip, (1.06 * thick, 0.86 * thick), colour, noise)
             back = np.array([sign * np.cos(angle), np.sin(angle)])
             nail = tip + back * 0.3 * thick
             pale = np.minimum(colour * 1.12 + [26, 16, 18], 250)
-            _finger(canvas, frame, nail, nail - back * 0.5 * thick, (0.5 * thick, 0.5 * thick), pale, noise)
+            finger(canvas, frame, nail, nail - back * 0.5 * thick, (0.5 * thick, 0.5 * thick), pale, noise)
 
-    return _pasted(image, landmarks, draw)
+    return pasted(image, landmarks, draw)
 
 
 OCCLUDERS: dict[str, Occluder] = {"glasses": glasses, "fringe": fringe, "hand": hand}
@@ -160,88 +130,3 @@ def toned_like(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
     grey = painted @ luma
     tone = np.stack([np.interp(grey, at, s) for s in shift], -1)
     return (grey[..., None] + tone).clip(0, 1).astype(np.float32)
-
-
-def _pasted(
-    image: np.ndarray, landmarks: np.ndarray, draw: Callable[[_Frame, np.ndarray], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw on a canvas over the face, average it down to the photo's pixels, lay it over the photo.
-
-    The canvas is (S, S, 4): sRGB times coverage, and coverage, 8 bits.
-    """
-    points = landmarks[:, :2].astype(np.float64)
-    right, left = points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0)
-    middle, unit = (right + left) / 2, float(np.hypot(*(left - right)))
-    width = max(int(np.ceil(2 * REACH * unit)), 8)
-    corner = np.floor(middle - width / 2 + 0.5 * unit * np.array([0, 1]))
-    factor = max(1, int(np.ceil(CANVAS_SIDE / width)))
-    frame = _Frame((points - corner) * factor, (middle - corner) * factor, (left - right) * factor, width * factor)
-    canvas = np.zeros((frame.side, frame.side, 4), np.uint8)
-    draw(frame, canvas)
-    drawn = cv2.resize(canvas, (width, width), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    drawn = cv2.GaussianBlur(drawn, (0, 0), 0.4)  # a lens's, so that edges are as soft as the photo's
-
-    left_px, top_px = (int(v) for v in corner)
-    height, across = image.shape[:2]
-    rows = slice(max(top_px, 0), min(top_px + width, height))
-    columns = slice(max(left_px, 0), min(left_px + width, across))
-    inside = drawn[rows.start - top_px : rows.stop - top_px, columns.start - left_px : columns.stop - left_px]
-    out, mask = image.astype(np.float32).copy(), np.zeros((height, across), np.float32)
-    mask[rows, columns] = inside[..., 3]
-    out[rows, columns] = out[rows, columns] * (1 - inside[..., 3:]) + inside[..., :3]
-    return out.clip(0, 1), mask
-
-
-def _line(canvas: np.ndarray, pixels: np.ndarray, colour: np.ndarray, width: float, closed: bool = False) -> None:
-    path = np.round((pixels - 0.5) * 2**SHIFT).astype(np.int32)
-    painted = (*(float(v) for v in np.clip(colour, 0, 255)), 255.0)
-    cv2.polylines(canvas, [path], closed, painted, max(1, round(width)), cv2.LINE_AA, SHIFT)
-
-
-def _strand(canvas: np.ndarray, pixels: np.ndarray, colour: np.ndarray, width: float) -> None:
-    """A hair: thinner towards its ends, with a sheen where it bends."""
-    last = len(pixels) - 2
-    for i in range(last + 1):
-        along = i / last
-        sheen = 1 + 0.3 * np.exp(-(((along - 0.45) / 0.16) ** 2))
-        _line(canvas, pixels[i : i + 2], colour * sheen, width * (1 - 0.75 * abs(2 * along - 1) ** 3))
-
-
-def _finger(
-    canvas: np.ndarray,
-    frame: _Frame,
-    start: np.ndarray,
-    end: np.ndarray,
-    radius: tuple[float, float],
-    colour: np.ndarray,
-    noise: np.ndarray,
-) -> None:
-    """A rounded cone between two points, lit from above and in front; all lengths in eye distances.
-
-    noise: (S, S), the skin's unevenness.
-    """
-    ends, margin = frame.pixels(np.stack([start, end])), (max(radius) + 0.05) * frame.unit
-    low, high = (ends.min(0) - margin).astype(int).clip(0), (ends.max(0) + margin).astype(int).clip(0, frame.side)
-    if (high <= low).any():
-        return
-    yy, xx = np.mgrid[low[1] : high[1], low[0] : high[0]].astype(np.float32) + 0.5
-    here = frame.units(np.stack([xx, yy], -1))
-    window = (slice(low[1], high[1]), slice(low[0], high[0]))
-    axis = end - start
-    share = ((here - start) @ axis / (axis @ axis)).clip(0, 1)
-    offset = here - (start + share[..., None] * axis)
-    wide = radius[0] + (radius[1] - radius[0]) * share
-    out = np.hypot(offset[..., 0], offset[..., 1]) / wide  # 1 on the outline
-    rise = np.sqrt(np.maximum(1 - out**2, 0))
-    lit = 0.48 + 0.52 * rise - 0.26 * offset[..., 1] / wide
-    crease = 1 - 0.1 * sum(np.exp(-(((share - at) / 0.025) ** 2)) for at in (0.42, 0.72))
-    shaded = colour * (lit * crease * (1 + 0.03 * noise[window]))[..., None]
-    cover = (1 - np.clip((out - 1) * wide / 0.02 + 0.5, 0, 1))[..., None]
-    layer = np.concatenate([shaded.clip(0, 255), np.full_like(cover, 255.0)], -1)
-    canvas[window] = (canvas[window] * (1 - cover) + layer * cover + 0.5).astype(np.uint8)
-
-
-def _sampled(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(N, 2 or 3) px -> (N, 3), the nearest pixel's."""
-    x, y = points[:, :2].astype(int).T
-    return image[y.clip(0, len(image) - 1), x.clip(0, image.shape[1] - 1)]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..models.latent import LatentLayout, LatentParts
+from .trace import span
 
 if TYPE_CHECKING:
     from .guidance import PhotoGuidance
@@ -77,8 +78,10 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig) -> tu
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
             total = total + _penalty(detail, config) + config.hold * held
             optimiser.zero_grad()
-            total.backward()
-            optimiser.step()
+            with span("gradient", "engine"):
+                total.backward()
+            with span("optimiser", "host"):
+                optimiser.step()
             guide.history.append({"step": begun + step, "t": 0.0, **terms})
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)

@@ -27,6 +27,7 @@ from .guidance_models import GuidanceModels
 from .landmark_step import LandmarkStep
 from .photo_target import PhotoTarget
 from .pose import Pose, solve_pose
+from .trace import span
 
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
 LinearGain = Callable[[Tensor, float], Tensor]
@@ -119,7 +120,8 @@ class PhotoGuidance:
             if self.prior is not None:
                 gradient = self.prior(gradient, alpha_bar)
             delta = delta - strength / self.config.inner_steps * self._normalised(gradient)
-            delta = delta + self._towards_landmarks(z_0 + delta)
+            with span("landmark_step", "host"):
+                delta = delta + self._towards_landmarks(z_0 + delta)
         self.history.append({"step": step.index, "t": step.t, **terms})
         return delta
 
@@ -130,7 +132,8 @@ class PhotoGuidance:
             parts = self.layout.split(self.statistics.denormalise(z))
             estimate = self.estimate(self._face_maps(parts.texture), parts)
             total, terms = self.objective(estimate)
-            (gradient,) = torch.autograd.grad(total, z)
+            with span("gradient", "engine"):
+                (gradient,) = torch.autograd.grad(total, z)
         return gradient, terms
 
     def _face_maps(self, texture: Tensor) -> Tensor:
@@ -245,10 +248,13 @@ def estimate_from_maps(
 ) -> Estimate:
     """Render face maps (1, 9, 256, 256) in [0, 1] on the shape and in the light of denormalised latent parts."""
     vertices = models.morphable(parts.identity, parts.expression)
-    pose = pose_of(vertices.detach())
+    with span("pose", "host"):
+        pose = pose_of(vertices.detach())
     camera = crop_camera(pose)
-    head = models.atlas.compose(face_maps)
-    rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
+    with span("compose", "host"):
+        head = models.atlas.compose(face_maps)
+    with span("render", "host"):
+        rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)
     # Beyond white the gradient would vanish and a burnt-out light could never be turned down.
     image = torch.where(encoded > 1, 1 + 0.02 * (encoded - 1), encoded)

@@ -14,10 +14,12 @@ from torch import Tensor
 from ..models.autoencoder import BranchedAutoencoder
 from ..models.landmarks import FaceMesh
 from ..models.morphable import MorphableModel
+from ..models.occlusion import OcclusionNet
 from ..models.perceptual import EfficientNetLite0Features
 from ..models.recogniser import Recogniser
 from ..rendering.head_atlas import HeadAtlas
 from ..rendering.renderer import HeadRenderer
+from .trace import span
 
 DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees its neighbours
 
@@ -33,6 +35,7 @@ class GuidanceModels:
     recogniser: Recogniser
     face_mesh: FaceMesh
     perceptual: EfficientNetLite0Features
+    occlusion: OcclusionNet
     bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
 
     def face_maps(self, texture: Tensor, around: Tensor | None = None) -> Tensor:
@@ -43,11 +46,13 @@ class GuidanceModels:
         with torch.autocast(texture.device.type, torch.bfloat16, enabled=self.bfloat16):
             half = self.autoencoder.config.chart_size // 2
             if around is None:
-                return self.autoencoder.decode(texture, half)
+                with span("texture_half", "engine"):
+                    return self.autoencoder.decode(texture, half)
             top, bottom, left, right = self.face_cells
             m, cell = DECODER_MARGIN, half // texture.shape[-1]
             window = texture[..., top - m : bottom + m, left - m : right + m]
-            decoded = self.autoencoder.decode(window, half, origin=(top - m, left - m))
+            with span("texture_face", "engine"):
+                decoded = self.autoencoder.decode(window, half, origin=(top - m, left - m))
         inside = decoded[..., m * cell : -m * cell, m * cell : -m * cell]
         maps = around.clone()
         maps[..., top * cell : bottom * cell, left * cell : right * cell] = inside

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
+from ..models.occlusion import occlusion_guides
 from ..models.recogniser import IdentityFeatures
 from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
 from .guidance_models import GuidanceModels
-from .skin_mask import skin_likelihood
+from .skin_mask import bare_skin
 
 _LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 3.0), (RIGHT_EYE, 4.0), (LEFT_EYE, 4.0), (RIGHT_BROW, 2.0),
                      (LEFT_BROW, 2.0), ((1, 4, 5, 6, 168, 195, 197), 3.0))  # fmt: skip
@@ -51,7 +52,11 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
     openings = (masks.eyes | masks.inner_mouth).astype(np.uint8)
     openings = cv2.dilate(openings, np.ones((3, 3), np.uint8)).astype(bool)  # eye white and teeth shine beyond them
     skin = masks.skin_hull & ~openings & crop.inside_photo
-    likelihood = torch.from_numpy(skin_likelihood(crop.image, crop.landmarks))
+    guides = torch.from_numpy(occlusion_guides(crop.landmarks, CROP_SIZE))[None]
+    with torch.no_grad():
+        perceptual = models.perceptual(image)
+        hidden = models.occlusion.hidden(image, perceptual, guides)
+    likelihood = torch.from_numpy(bare_skin(hidden[0, 0].numpy()))
     outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
     background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
     points = torch.from_numpy(crop.landmarks[:, :2].copy())
@@ -76,7 +81,7 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
             mesh_from_crop=mesh_from_crop,
             identity=models.recogniser(warp_chip(image, chip_from_crop, models.recogniser.chip_size)),
             mesh_landmarks=models.face_mesh(warp_chip(image, mesh_from_crop, 192))[0],
-            perceptual=models.perceptual(image),
+            perceptual=perceptual,
             is_monochrome=crop.is_monochrome,
         )
 

@@ -6,8 +6,9 @@ Knows nothing of which files are written. A photo is always processed by itself:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from ..models.denoiser import FitDiffDenoiser, TrainedWith, check_trained_with, 
 from ..models.landmarks import load_face_mesh
 from ..models.latent import LatentLayout
 from ..models.morphable import MorphableModel, load_morphable
+from ..models.occlusion import load_occlusion
 from ..models.perceptual import load_perceptual
 from ..models.recogniser import IdentityFeatures, load_recogniser
 from ..rendering.camera import Camera, project
@@ -38,6 +40,14 @@ from .guidance_models import GuidanceModels
 from .photo_target import PhotoTarget, photo_target
 from .pose import Pose
 from .report import RunReport, StageClock
+from .trace import span
+
+if TYPE_CHECKING:
+    from ..engines.compiled_models import CompiledModels
+    from ..engines.options import Precision
+
+
+EAGER = "eager"
 
 
 @dataclass(frozen=True)
@@ -69,21 +79,30 @@ class AvatarResult:
     camera: Camera | None
 
 
+@dataclass(frozen=True, eq=False)
 class FitDiffPipeline:
-    """All models of a preset, loaded once; `avatar` and `sample` may be called any number of times."""
+    """All models of a preset, loaded once; `avatar` and `sample` may be called any number of times.
 
-    def __init__(
-        self,
-        denoiser: FitDiffDenoiser,
-        guidance_models: GuidanceModels,
-        atlas: HeadAtlas,
-        detector: FaceDetector,
-        cards: tuple[ModelCard, ...],
-    ) -> None:
-        self.denoiser, self.models, self.atlas = denoiser, guidance_models, atlas
-        self.detector, self.cards = detector, cards
-        self.layout = LatentLayout()
-        self._null = self._null_conditioning()
+    backend: what runs the networks, and backend_reason why that; engines: those that it made, None for eager PyTorch.
+    """
+
+    denoiser: FitDiffDenoiser
+    models: GuidanceModels
+    atlas: HeadAtlas
+    detector: FaceDetector
+    cards: tuple[ModelCard, ...]
+    backend: str = EAGER
+    backend_reason: str = ""
+    engines: CompiledModels | None = None
+
+    @property
+    def layout(self) -> LatentLayout:
+        return self.denoiser.config.layout
+
+    def close(self) -> None:
+        """Release the engines, where there are any; the pipeline cannot run after that."""
+        if self.engines is not None:
+            self.engines.close()
 
     @property
     def morphable(self) -> MorphableModel:
@@ -98,20 +117,20 @@ class FitDiffPipeline:
     ) -> AvatarResult:
         """The avatar of one photographed face. `on_step(done, total)` is called after every step."""
         clock = clock or StageClock()
-        with clock.stage("condition"):
+        with clock.stage("condition"), span("condition"):
             target = photo_target(crop, self.models)
             alone = options.condition == "last"
             seen = self.denoiser.conditioner.embedding_only(target.identity) if alone else target.identity
             conditioning = self._condition(seen, 1.0)
         config = GUIDANCE_PRESETS[options.guidance]
         guide = self._guidance(target, config) if config else None
-        with clock.stage("sample"):
+        with clock.stage("sample"), span("sample"):
             z = self._sample(conditioning, options, guide, on_step)
         residual = None
         if guide and guide.config.detail.steps:
-            with clock.stage("detail"):
+            with clock.stage("detail"), span("detail"):
                 z, residual = refine_detail(guide, z, guide.config.detail)
-        with clock.stage("decode"):
+        with clock.stage("decode"), span("decode"):
             posed = guide or self._guidance(target, GuidanceConfig())
             parts = self.layout.split(self.denoiser.statistics.denormalise(z))
             with torch.no_grad():
@@ -124,9 +143,9 @@ class FitDiffPipeline:
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
         """An unconditional face: the person that the seed stands for."""
         clock = clock or StageClock()
-        with clock.stage("sample"):
+        with clock.stage("sample"), span("sample"):
             z = self._sample(self._null, options, None, on_step)
-        with clock.stage("decode"):
+        with clock.stage("decode"), span("decode"):
             result = self._finished(z, options, None, None, {}, None, None, None)
         return _timed(result, clock)
 
@@ -143,7 +162,8 @@ class FitDiffPipeline:
         z_t = network.start(draw_noise(generators, self.layout.shape), first, conditioning)
 
         def guidance(z_0: Tensor, step: Any) -> Tensor:
-            delta = guide(z_0, step) if guide else torch.zeros_like(z_0)
+            with span("guidance", "host"):
+                delta = guide(z_0, step) if guide else torch.zeros_like(z_0)
             if on_step:
                 on_step(step.index + 1, step.count)
             return delta
@@ -165,11 +185,12 @@ class FitDiffPipeline:
     def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:
         return self.denoiser.conditioner(features, torch.tensor([present]))
 
-    @torch.no_grad()
-    def _null_conditioning(self) -> Conditioning:
+    @cached_property
+    def _null(self) -> Conditioning:
         """The paper's empty image: what the recogniser makes of black."""
         size = self.models.recogniser.chip_size
-        return self._condition(self.models.recogniser(torch.zeros(1, 3, size, size)), 0.0)
+        with torch.no_grad():
+            return self._condition(self.models.recogniser(torch.zeros(1, 3, size, size)), 0.0)
 
     def _measured(
         self, image: Tensor, vertices: Tensor, camera: Camera, target: PhotoTarget
@@ -198,10 +219,12 @@ class FitDiffPipeline:
     ) -> AvatarResult:
         """Everything of the result but its times."""
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
-        maps = self.models.autoencoder.decode(parts.texture)
+        with span("texture_decoder", "engine"):
+            maps = self.models.autoencoder.decode(parts.texture)
         if residual is not None:
             maps = with_detail(maps, residual)
-        head = self.atlas.compose(maps)
+        with span("compose", "host"):
+            head = self.atlas.compose(maps)
         neutral = self.morphable(parts.identity)
         vertices = self.morphable(parts.identity, parts.expression)
         light = light_from_latent(parts.light)
@@ -290,11 +313,24 @@ def has_native_bfloat16() -> bool:
     return bool(probe and probe())
 
 
-def load_pipeline(assets: Path | None = None, threads: int | None = None) -> FitDiffPipeline:
+def load_pipeline(
+    assets: Path | None = None,
+    threads: int | None = None,
+    backend: str = EAGER,
+    *,
+    precision: Precision = "fp32",
+    cache_dir: Path | None = None,
+    on_engine: Any = None,
+) -> FitDiffPipeline:
     """The default preset from the embedded assets, or from a folder laid out alike.
 
+    Args:
+        backend: what runs the networks, "auto" for the fastest present; with precision, cache_dir and on_engine see
+            `compiled.compiled_pipeline`.
+
     Raises:
-        MissingError: a model is absent, damaged, or not the one that the denoiser was trained with.
+        MissingError: a model is absent, damaged, or not the one that the denoiser was trained with; or the backend is.
+        UsageError: no such backend.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -303,6 +339,7 @@ def load_pipeline(assets: Path | None = None, threads: int | None = None) -> Fit
     recogniser, recogniser_card = load_recogniser(folder / "recogniser")
     face_mesh, face_mesh_card = load_face_mesh(folder / "landmarks")
     perceptual, perceptual_card = load_perceptual(folder / "perceptual")
+    occlusion, occlusion_card = load_occlusion(folder / "occlusion")
     atlas, atlas_card = load_head_atlas(folder / "head_atlas.safetensors")
     autoencoder = load_autoencoder(folder / "autoencoder").requires_grad_(False)
     autoencoder_card = load_checkpoint(folder / "autoencoder").card
@@ -317,10 +354,18 @@ def load_pipeline(assets: Path | None = None, threads: int | None = None) -> Fit
     )
     autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     models = GuidanceModels(
-        autoencoder, morphable, small_atlas, renderer, recogniser, face_mesh, perceptual, has_native_bfloat16()
+        autoencoder, morphable, small_atlas, renderer, recogniser, face_mesh, perceptual, occlusion,
+        has_native_bfloat16(),
     )
     cards = (
         morphable_card, atlas_card, denoiser.card, autoencoder_card, recogniser_card, face_mesh_card,
-        perceptual_card, detector.card,
+        perceptual_card, occlusion_card, detector.card,
     )  # fmt: skip
-    return FitDiffPipeline(denoiser, models, atlas, detector, cards)
+    pipeline = FitDiffPipeline(denoiser, models, atlas, detector, cards)
+    if backend == EAGER:
+        return pipeline
+    from .compiled import compiled_pipeline
+
+    return compiled_pipeline(
+        pipeline, backend, precision=precision, cache_dir=cache_dir, on_engine=on_engine
+    )

@@ -1,6 +1,6 @@
 """Weights to begin with from a checkpoint of the same architecture, instead of random ones.
 
-Knows the checkpoints of the two networks that are trained here; nothing of optimisers or data.
+Knows the checkpoints of the networks that are trained here; nothing of optimisers or data.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 from torch import nn
 
 from ..errors import UsageError
-from ..models import autoencoder, denoiser
+from ..models import autoencoder, denoiser, occlusion
 from ..models.autoencoder import BranchedAutoencoder
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.denoiser import FitDiffDenoiser
+from ..models.occlusion import OcclusionNet
 
 
 def check_beginning(resume: bool, init: Path | None) -> None:
@@ -48,6 +49,14 @@ def begin_denoiser(model: FitDiffDenoiser, path: Path) -> None:
     _copy(model, checkpoint)
 
 
+def begin_occlusion(model: OcclusionNet, path: Path) -> None:
+    """Copy all weights into `model`. Raises as `begin_autoencoder` does."""
+    checkpoint = _checkpoint(path, "occlusion")
+    values = {name: value for name, value in checkpoint.config.items() if name != "architecture"}
+    _check_same(path, asdict(occlusion.config_from_json(values)), asdict(model.config))
+    _copy(model, checkpoint)
+
+
 def _checkpoint(path: Path, role: str) -> Checkpoint:
     checkpoint = load_checkpoint(path)
     if checkpoint.card.role != role:
@@ -76,4 +85,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
 
 
 def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
-    model.load_state_dict({name: tensor.float() for name, tensor in checkpoint.tensors.items()})
+    tensors = checkpoint.tensors.items()
+    model.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in tensors})

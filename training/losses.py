@@ -1,4 +1,4 @@
-"""The losses of the branched VQGAN: reconstruction, low-frequency chroma, latent moments, hinge, and its adaptive weight.
+"""The losses of the branched VQGAN: reconstruction, chroma, latent moments, hinge, and its adaptive weight.
 
 Maps are (B, 9, H, W) in [0, 1]. Knows nothing of how batches are made or of the optimiser.
 """

@@ -25,10 +25,12 @@ from .devices import start_workers
 from .diffusion_data import prepare
 from .diffusion_losses import vertex_gram
 from .identity_losses import RenderedIdentityLosses
+from .occluder_painting import paint_occluders
 from .skins import CHART, chart_mask, face_weight
 from .state import Budget
 from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, train_autoencoder
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
+from .train_occlusion import OcclusionResult, OcclusionTrainingConfig, train_occlusion
 
 NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
 
@@ -101,6 +103,13 @@ def train_default_diffusion(
     atlas = load_head_atlas(size=512)[0].to(workers.device)
     losses = RenderedIdentityLosses(data, network, morphable.to(workers.device), atlas, recogniser)
     return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses, init=init)
+
+
+def train_default_occlusion(
+    config: OcclusionTrainingConfig, data: Path, out: Path, resume: bool = False, init: Path | None = None
+) -> OcclusionResult:
+    """`train_occlusion` with the embedded perceptual network and everything that `paint_occluders` can paint."""
+    return train_occlusion(config, data, out, paint_occluders, load_perceptual()[0], resume, init=init)
 
 
 def chart_importance(morphable: MorphableModel) -> np.ndarray:

@@ -68,6 +68,7 @@ class SyntheticPhoto:
     light: np.ndarray  # (9,) log L_a | log L_d | direction
     five_points: np.ndarray  # (5, 2) crop pixels
     landmarks: np.ndarray  # (468, 2) crop pixels
+    cover: np.ndarray  # (6,) an ellipse that hides something, as `drawn_cover` takes it
 
 
 class SyntheticStudio:
@@ -119,9 +120,10 @@ class SyntheticStudio:
         encoded = srgb_from_linear(rendering.color[0]).clamp(0, 1).permute(1, 2, 0).numpy()
         alpha = rendering.alpha[0, 0].numpy()[..., None]
         picture = alpha * encoded + (1 - alpha) * background(CROP_SIZE, rng)
+        pixels, cover = spoil(picture, rng)
         return SyntheticPhoto(
-            spoil(picture, rng), expression[0].numpy(), latent_from_light(light)[0].numpy(),
-            five_points_from_landmarks(points), points.astype(np.float32),
+            pixels, expression[0].numpy(), latent_from_light(light)[0].numpy(), five_points_from_landmarks(points),
+            points.astype(np.float32), cover,
         )  # fmt: skip
 
 
@@ -199,16 +201,28 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
 
 
-def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) sRGB in [0, 1] -> uint8: colour cast, blur, low resolution, noise, occlusion, monochrome, JPEG."""
+def drawn_cover(cover: np.ndarray, size: int) -> np.ndarray:
+    """(6,) 1 or 0 for none, centre x, y, half axes, degrees; px of a square of side `size` -> (size, size) coverage."""
+    drawn = np.zeros((size, size), np.float32)
+    if not cover[0]:
+        return drawn
+    x, y, a, b, angle = (float(value) for value in cover[1:])
+    cv2.ellipse(drawn, ((x, y), (2 * a, 2 * b), angle), 1.0, -1)
+    return cv2.GaussianBlur(drawn, (0, 0), 1.5)
+
+
+def spoil(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) sRGB in [0, 1] -> uint8: colour cast, blur, low resolution, noise, occlusion, monochrome, JPEG.
+
+    The second result is what hides something, as `drawn_cover` takes it.
+    """
     image = picture.astype(np.float32)
-    size = len(image)
+    size, cover = len(image), np.zeros(6)
     if rng.random() < 0.12:  # a hand, a hat, a strand of hair
         corner, extent = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(0.06, 0.22, 2) * size
-        cover = np.zeros((size, size), np.float32)
-        cv2.ellipse(cover, (tuple(corner), tuple(2 * extent), float(rng.uniform(0, 180))), 1.0, -1)
-        cover = cv2.GaussianBlur(cover, (0, 0), 1.5)[..., None]
-        image = image * (1 - cover) + cover * rng.uniform(0, 1, 3).astype(np.float32)
+        cover = np.array([1.0, *corner, *extent, rng.uniform(0, 180)])
+        drawn = drawn_cover(cover, size)[..., None]
+        image = image * (1 - drawn) + drawn * rng.uniform(0, 1, 3).astype(np.float32)
     image = image * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32) + np.float32(rng.normal(0, 0.02))
     image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.1)))
     if rng.random() < 0.12:
@@ -229,7 +243,7 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
         assert decoded is not None
         pixels = decoded[..., ::-1]
-    return pixels
+    return pixels, cover.astype(np.float32)
 
 
 @cache
@@ -266,7 +280,9 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
     photos = np.lib.format.open_memmap(
         str(out / "photos.npy"), "w+", np.uint8, (config.count * config.photos_per_face, CROP_SIZE, CROP_SIZE, 3)
     )
-    truth: dict[str, list[np.ndarray]] = {name: [] for name in ("expression", "light", "five_points", "landmarks")}
+    truth: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("expression", "light", "five_points", "landmarks", "cover")
+    }
     seed, takes = config.seed, config.photos_per_face
     with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
         todo = [pool.submit(_make_maps, config, maps_path, i) for i in range(config.count)]

@@ -10,6 +10,7 @@ from fitdiff.models.autoencoder import AutoencoderConfig, BranchedAutoencoder
 from fitdiff.models.landmarks import load_face_mesh
 from fitdiff.models.latent import LatentLayout, LatentParts, LatentStatistics
 from fitdiff.models.morphable import load_morphable
+from fitdiff.models.occlusion import load_occlusion
 from fitdiff.models.perceptual import load_perceptual
 from fitdiff.models.recogniser import load_recogniser
 from fitdiff.rendering.camera import camera_from_pose, project
@@ -41,7 +42,7 @@ def models() -> GuidanceModels:
     )
     return GuidanceModels(
         autoencoder.eval().requires_grad_(False), morphable, atlas, renderer, load_recogniser()[0],
-        load_face_mesh()[0], load_perceptual()[0],
+        load_face_mesh()[0], load_perceptual()[0], load_occlusion()[0],
     )  # fmt: skip
 
 

@@ -1,14 +1,19 @@
-"""Which pixels are bare skin, on a drawn face."""
+"""Which pixels are bare skin, on a photograph: her own, and with things painted over her face."""
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from fitdiff.evaluation.occluders import OCCLUDERS
 from fitdiff.models.landmarks import load_face_mesh
+from fitdiff.models.occlusion import load_occlusion, occlusion_guides
+from fitdiff.models.perceptual import load_perceptual
 from fitdiff.runtime.face_crop import crop_face
 from fitdiff.runtime.face_detector import FaceDetector
+from fitdiff.runtime.face_masks import face_masks
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.skin_mask import skin_likelihood
+from fitdiff.runtime.skin_mask import bare_skin
 
 
 @pytest.fixture(scope="module")
@@ -16,22 +21,37 @@ def face(astronaut):  # noqa: ANN001, ANN201
     return crop_face(load_photo(astronaut), FaceDetector(), load_face_mesh()[0])
 
 
-def test_cheeks_and_lips_stay_the_fringe_goes(face) -> None:  # noqa: ANN001
-    likelihood = skin_likelihood(face.image, face.landmarks)
-    at = lambda i: likelihood[int(face.landmarks[i, 1]), int(face.landmarks[i, 0])]  # noqa: E731
-    assert min(at(i) for i in (50, 280, 13, 0, 105, 334)) > 0.8
+def skin_of(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(224, 224), by the embedded network."""
+    picture = torch.from_numpy(image).float().permute(2, 0, 1)[None]
+    guides = torch.from_numpy(occlusion_guides(landmarks, 224))[None]
+    with torch.no_grad():
+        features = load_perceptual()[0](picture)
+        return bare_skin(load_occlusion()[0].hidden(picture, features, guides)[0, 0].numpy())
+
+
+def test_cheeks_brows_and_lips_stay_the_fringe_goes(face) -> None:  # noqa: ANN001
+    skin = skin_of(face.image, face.landmarks)
+    at = lambda i: skin[int(face.landmarks[i, 1]), int(face.landmarks[i, 0])]  # noqa: E731
+    assert min(at(i) for i in (50, 280, 13, 0, 105, 295, 4)) > 0.8
     top = face.landmarks[[109, 10, 338], :2].astype(int)
-    assert max(likelihood[y + 4, x] for x, y in top) < 0.3  # the astronaut's hair lies over her forehead
+    assert max(skin[y, x] for x, y in top) < 0.3  # the astronaut's hair lies over her forehead
 
 
-def test_a_hand_over_the_cheek_is_left_out(face) -> None:  # noqa: ANN001
-    image = face.image.copy()
-    x, y = face.landmarks[280, :2].astype(int)
-    cv2.circle(image, (int(x) + 14, int(y) + 14), 10, (0.1, 0.35, 0.15), -1)
-    likelihood = skin_likelihood(image, face.landmarks)
-    assert likelihood[y + 14, x + 14] < 0.1
-    right_x, right_y = face.landmarks[50, :2].astype(int)
-    assert likelihood[right_y, right_x] > 0.9
+@pytest.mark.parametrize("name", OCCLUDERS)
+@pytest.mark.parametrize("is_grey", [False, True])
+def test_what_is_painted_over_the_face_goes_the_rest_stays(face, name: str, is_grey: bool) -> None:  # noqa: ANN001
+    image, coverage = OCCLUDERS[name](face.image, face.landmarks, np.random.default_rng(3))
+    before = face.image
+    if is_grey:
+        image, before = (np.repeat(x.mean(-1, keepdims=True), 3, -1) for x in (image, before))
+    hull = face_masks(face.landmarks, 224).skin_hull
+    skin, own = skin_of(image, face.landmarks), skin_of(before, face.landmarks)
+    hidden = (coverage > 0.7) & hull
+    away = (cv2.dilate(coverage, np.ones((13, 13))) == 0) & hull & (own > 0.9)
+    print(f"{name}: {skin[hidden].mean():.3f} of what is hidden taken for skin, {skin[away].mean():.3f} of the bare skin")
+    assert skin[hidden].mean() < (0.2 if name == "glasses" else 0.1)
+    assert skin[away].mean() > 0.95
 
 
 def test_light_from_one_side_is_no_reason(face) -> None:  # noqa: ANN001
@@ -39,5 +59,12 @@ def test_light_from_one_side_is_no_reason(face) -> None:  # noqa: ANN001
     hull = cv2.fillConvexPoly(
         np.zeros((224, 224), np.uint8), cv2.convexHull(face.landmarks[[117, 346, 205, 425, 5], :2].astype(np.int32)), 1
     )
-    likelihood = skin_likelihood(face.image * ramp, face.landmarks)
-    assert likelihood[hull > 0].mean() > 0.93
+    assert skin_of(face.image * ramp, face.landmarks)[hull > 0].mean() > 0.97
+
+
+def test_a_margin_is_taken_off_around_what_hides() -> None:
+    hidden = np.zeros((40, 40), np.float32)
+    hidden[10:20, 10:20] = 1.0
+    skin = bare_skin(hidden)
+    assert skin[15, 15] < 0.01 and skin[15, 20] < 0.2 and skin[15, 26] > 0.99
+    assert bare_skin(np.full((8, 8), 0.1)).min() == 1.0

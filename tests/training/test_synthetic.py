@@ -15,7 +15,7 @@ from fitdiff.runtime.face_chip import chip_transform, warp_chip
 from fitdiff.runtime.face_crop import CROP_SCALE, CROP_SIZE
 from fitdiff.training.diffusion_losses import DiffusionBatch
 from fitdiff.training.identity_losses import RenderedIdentityLosses
-from fitdiff.training.synthetic import SynthesisConfig, SyntheticStudio, spoil, synthesize
+from fitdiff.training.synthetic import SynthesisConfig, SyntheticStudio, drawn_cover, spoil, synthesize
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def test_folder_holds_what_training_reads(folder: Path) -> None:
     assert shapes == {
         "map_index": (4,), "identity": (4, 158), "expression": (4, 25), "light": (4, 9), "five_points": (4, 5, 2),
         "landmarks": (4, 468, 2),
+        "cover": (4, 6),
     }  # fmt: skip
     assert faces["map_index"].tolist() == [0, 0, 1, 1]
     assert np.array_equal(faces["identity"][0], faces["identity"][1])
@@ -67,7 +68,7 @@ def test_a_face_depends_on_its_own_seed_alone(folder: Path, skins_folder: Path) 
 
 def test_spoiling_keeps_the_picture() -> None:
     picture = np.full((64, 64, 3), 0.5) + 0.2 * (np.arange(64) > 31)[:, None, None]
-    worn = np.stack([spoil(picture, np.random.default_rng(seed)) for seed in range(30)])
+    worn = np.stack([spoil(picture, np.random.default_rng(seed))[0] for seed in range(30)])
     assert worn.dtype == np.uint8 and np.ptp(worn.mean((1, 2, 3))) > 5
     mean = worn.mean((0, 2, 3))
     assert mean[40:].mean() > mean[:24].mean() + 25
@@ -106,3 +107,18 @@ def test_true_latents_have_the_smallest_identity_loss(folder: Path) -> None:
         own, own_maps = losses(z, batch)
         other, other_maps = losses(z.roll(2, 0), batch)
     assert own.mean() < other.mean() and own_maps.mean() < other_maps.mean()
+
+
+def test_what_spoiling_hides_is_told() -> None:
+    picture = np.full((224, 224, 3), 0.4, np.float32)
+    told = 0
+    for seed in range(60):
+        pixels, cover = spoil(picture, np.random.default_rng(seed))
+        drawn = drawn_cover(cover, 224)
+        if cover[0] and drawn.sum() > 500 and (drawn == 0).any():
+            told += 1
+            inside, outside = (np.median(pixels[part], 0).astype(int) for part in (drawn > 0.9, drawn == 0))
+            assert np.abs(inside - outside).max() > 3
+        elif not cover[0]:
+            assert drawn.max() == 0 and pixels.reshape(-1, 3).std(0).max() < 25
+    assert told >= 3
