@@ -25,8 +25,9 @@ from .cli_evaluate import evaluate
 from .cli_options import (
     DEBUG,
     EXIT_CODES,
-    backend_option,
+    Step,
     debug_option,
+    engine_options,
     out_option,
     progress_bar,
     seed_option,
@@ -38,7 +39,10 @@ from .cli_train import synthesize, train
 from .errors import FitDiffError, MissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from .engines.options import Precision
+    from .runtime.pipeline import FitDiffPipeline
 
 
 class _Commands(click.Group):
@@ -112,12 +116,12 @@ def main() -> None:
 @click.option("--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale.")
 @seed_option
 @click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")
-@backend_option
+@engine_options
 @threads_option
 @debug_option
 def avatar(
     photo: Path, out: Path, steps: int, guidance: str, cfg: float, seed: int, face: int | None, backend: str,
-    threads: int | None,
+    device: str, precision: Precision, threads: int | None,
 ) -> None:  # fmt: skip
     """Make the avatar of one photographed face.
 
@@ -146,7 +150,9 @@ def avatar(
             loaded = load_photo(photo)
         step("models")
         with clock.stage("load"):
-            pipeline = load_pipeline(threads=threads)
+            pipeline = load_pipeline(
+                threads=threads, backend=backend, device=device, precision=precision, on_engine=_told(step)
+            )
         step("face")
         with clock.stage("crop"):
             crop = crop_face(loaded, pipeline.detector, pipeline.models.face_mesh, face)
@@ -154,7 +160,7 @@ def avatar(
         options = AvatarOptions(steps, guidance, cfg, seed)
         result = pipeline.avatar(crop, options, clock, lambda done, total: step(f"step {done} of {total}"))
         step("files")
-        used = {"backend": "torch", "face": face, "threads": threads}
+        used = {"face": face, "threads": threads}
         summary, report = write_avatar_folder(result, pipeline.renderer, folder, clock, crop, used)
     for note in report.notes:
         click.echo(f"fitdiff: note: {note}", err=True)
@@ -174,12 +180,13 @@ def avatar(
 )
 @steps_option
 @seed_option
-@backend_option
+@engine_options
 @threads_option
 @debug_option
 def sample(
-    count: int, out: Path | None, sheet: Path | None, steps: int, seed: int, backend: str, threads: int | None
-) -> None:
+    count: int, out: Path | None, sheet: Path | None, steps: int, seed: int, backend: str, device: str,
+    precision: Precision, threads: int | None,
+) -> None:  # fmt: skip
     """Make faces of nobody: a folder each with asset, maps and preview, and a contact sheet of all.
 
     \b
@@ -189,8 +196,15 @@ def sample(
     """
     if (out is None) == (sheet is None):
         raise click.UsageError("One of '--out' and '--sheet' is needed.")
+    from .runtime.pipeline import AvatarOptions, load_pipeline
+
     if sheet is not None:
-        _sheet_of_samples(count, sheet, steps, seed, threads)
+        with progress_bar("sample", count) as step:
+            pipeline = load_pipeline(
+                threads=threads, backend=backend, device=device, precision=precision, on_engine=_told(step)
+            )
+            _sheet_of_samples(pipeline, count, sheet, steps, seed, step)
+        click.echo(f"{sheet}: {count} {'face' if count == 1 else 'faces'}")
         return
     assert out is not None
     from .exporter.avatar_folder import write_avatar_folder
@@ -198,18 +212,19 @@ def sample(
     from .exporter.preview import contact_sheet, portrait
     from .exporter.sheet import Tile
     from .runtime.outputs import whole_folder
-    from .runtime.pipeline import AvatarOptions, load_pipeline
     from .runtime.report import StageClock
 
     tiles: list[Tile] = []
     with whole_folder(out) as folder, progress_bar("sample", count * (steps + 1) + 1) as step:
-        pipeline = load_pipeline(threads=threads)
+        pipeline = load_pipeline(
+            threads=threads, backend=backend, device=device, precision=precision, on_engine=_told(step)
+        )
         step("steps")
         for number in range(seed, seed + count):
             clock = StageClock()
             text = f"face {number - seed + 1} of {count}"
             result = pipeline.sample(AvatarOptions(steps, "none", 1.0, number), clock, lambda *_, text=text: step(text))
-            used = {"backend": "torch", "threads": threads}
+            used = {"threads": threads}
             write_avatar_folder(result, pipeline.renderer, folder / f"face_{number:04d}", clock, None, used)
             tiles.append(Tile(portrait(result, pipeline.renderer), f"seed {number}"))
             step(text)
@@ -217,23 +232,24 @@ def sample(
     click.echo(f"{out}: {count} {'face' if count == 1 else 'faces'}, {out / 'contact.png'}")
 
 
-def _sheet_of_samples(count: int, sheet: Path, steps: int, seed: int, threads: int | None) -> None:
+def _sheet_of_samples(pipeline: FitDiffPipeline, count: int, sheet: Path, steps: int, seed: int, step: Step) -> None:
     import torch
 
-    from .runtime.pipeline import AvatarOptions, load_pipeline
+    from .runtime.pipeline import AvatarOptions
     from .training.contact_sheet import sheet_of_heads, write_sheet
 
-    pipeline = load_pipeline(threads=threads)
-    with progress_bar("sample", count) as step:
+    def heads() -> Iterator[tuple[Any, Any]]:
+        for number in range(seed, seed + count):
+            result = pipeline.sample(AvatarOptions(steps, "none", 1.0, number))
+            yield torch.from_numpy(result.avatar.vertices)[None], result.head_maps
+            step(f"face {number - seed + 1} of {count}")
 
-        def heads() -> Iterator[tuple[Any, Any]]:
-            for number in range(seed, seed + count):
-                result = pipeline.sample(AvatarOptions(steps, "none", 1.0, number))
-                yield torch.from_numpy(result.avatar.vertices)[None], result.head_maps
-                step(f"face {number - seed + 1} of {count}")
+    write_sheet(sheet, sheet_of_heads(heads(), pipeline.renderer, min(8, count)))
 
-        write_sheet(sheet, sheet_of_heads(heads(), pipeline.renderer, min(8, count)))
-    click.echo(f"{sheet}: {count} {'face' if count == 1 else 'faces'}")
+
+def _told(step: Step) -> Callable[[str, int, int], None]:
+    """What a pipeline calls before each engine: the text of the bar, which stays where it is."""
+    return lambda graph, done, count: step(f"engine {done + 1} of {count}: {graph}", 0)
 
 
 @main.command(epilog=EXIT_CODES)

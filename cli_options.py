@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import click
 from rich.console import Console
@@ -39,18 +40,45 @@ out_option = click.option(
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: PyTorch's own choice]")
 steps_option = click.option("--steps", default=50, show_default=True, type=click.IntRange(1, 1000), help="DDIM steps.")
 seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the noise.")
-backend_option = click.option(
+BACKENDS = ("auto", "eager", "compile", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
+DEFAULT_BACKEND = "eager"
+_backend_option = click.option(
     "--backend",
-    default="auto",
+    default=DEFAULT_BACKEND,
     show_default=True,
-    type=click.Choice(["auto", "torch"]),
-    help="What runs the networks.",
+    type=click.Choice(BACKENDS),
+    help="What runs the networks; auto: the fastest that is present for the device.",
+)
+_device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="cpu|cuda",
+    help="Where the networks and the renderer run; cuda:1 is the second GPU.",
+)
+_precision_option = click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(["fp32", "fp16"]),
+    help="Of the networks' arithmetic; the fast one is for GPUs.",
 )
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`backend`, `device` and `precision`, for commands that load the pipeline."""
+    return _backend_option(_device_option(_precision_option(command)))
+
+
+class Step(Protocol):
+    """Says what happens now, and by how many steps the bar advances."""
+
+    def __call__(self, text: str, advance: int = 1, /) -> None: ...
+
+
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr, or now and then a line where that is no terminal; yields `step(text)`."""
+def progress_bar(title: str, total: int) -> Iterator[Step]:
+    """A progress bar on stderr, or now and then a line where that is no terminal; yields `step(text, advance=1)`."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -62,9 +90,9 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         task = progress.add_task(title, total=total, text="")
         said = time.monotonic()
 
-        def step(text: str) -> None:
+        def step(text: str, advance: int = 1, /) -> None:
             nonlocal said
-            progress.update(task, advance=1, text=text)
+            progress.update(task, advance=advance, text=text)
             if progress.disable and time.monotonic() - said > 10:
                 said = time.monotonic()
                 click.echo(f"fitdiff: {title}: {text}", err=True)

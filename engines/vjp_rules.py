@@ -14,6 +14,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -183,9 +184,11 @@ def _silu(site: Site, gradient: Tensor) -> Gradients:
 
 @_rule(aten.prelu.default)
 def _prelu(site: Site, gradient: Tensor) -> Gradients:
-    slope = site.constant(lambda w: w.view(1, -1, 1, 1), site.weight(1))
-    positive = site.derivative(lambda x: x > 0, site.arg(0))
-    yield site.arg(0), torch.where(positive, gradient, gradient * slope)
+    def derivative(x: Tensor, slope: Tensor) -> Tensor:
+        slope = slope.view(1, -1, 1, 1)
+        return (x > 0).to(x.dtype) * (1 - slope) + slope
+
+    yield site.arg(0), gradient * site.derivative(derivative, site.arg(0), site.weight(1))
 
 
 # Reductions and shapes
@@ -269,9 +272,10 @@ def _conv2d(site: Site, gradient: Tensor) -> Gradients:
         return
     phases = site.constant(lambda w: _phases(_transposed(w, groups), stride), weight)
     taps = phases.shape[2] - 1, phases.shape[3] - 1
-    larger = F.pixel_shuffle(F.conv2d(gradient, phases, padding=taps, groups=groups), stride)
     height, width = shape_of(source)[2:]
-    got_y, got_x = ((side + n) * stride for side, n in zip(shape_of(site.node)[2:], taps, strict=True))
+    rows, columns = (side + n for side, n in zip(shape_of(site.node)[2:], taps, strict=True))
+    larger = _interleaved(F.conv2d(gradient, phases, padding=taps, groups=groups), stride, rows, columns)
+    got_y, got_x = rows * stride, columns * stride
     yield source, F.pad(larger, [-pad_x, width + pad_x - got_x, -pad_y, height + pad_y - got_y])
 
 
@@ -289,6 +293,17 @@ def _phases(flipped: Tensor, stride: int) -> Tensor:
     padded = F.pad(flipped.flip(2, 3), (0, columns * stride - width, 0, rows * stride - height))
     split = padded.view(inputs, outputs, rows, stride, columns, stride).permute(0, 3, 5, 1, 2, 4)
     return split.reshape(inputs * stride**2, outputs, rows, columns).flip(2, 3)
+
+
+def _interleaved(phases: Tensor, stride: int, rows: int, columns: int) -> Tensor:
+    """(B, C * stride^2, rows, columns) -> (B, C, rows * stride, columns * stride), as `pixel_shuffle` does.
+
+    In two steps, columns and then rows, because each moves one axis: ONNX Runtime has a fast way for that, and none
+    for both at once.
+    """
+    wider = phases.reshape(-1, phases.shape[1] // stride, stride, rows * columns).transpose(2, 3)
+    wider = wider.reshape(-1, phases.shape[1] // stride**2, stride, rows, columns * stride)
+    return wider.transpose(2, 3).reshape(-1, phases.shape[1] // stride**2, rows * stride, columns * stride)
 
 
 # Pooling and resizing
@@ -320,19 +335,29 @@ def _max_pool2d(site: Site, gradient: Tensor) -> Gradients:
     height, width = shape_of(source)[2:]
     rows, columns = shape_of(site.node)[2:]
 
-    def winners(x: Tensor, y: Tensor) -> Tensor:
-        """(B, kernel^2, C, rows, columns): which place of the window won."""
-        free: Tensor | None = None
+    def winners(x: Tensor) -> Tensor:
+        """(B, kernel^2, C, rows, columns): which place of the window won.
+
+        Places are compared with each other and not with the result, which half precision may round in another way.
+        """
+        reach_y, reach_x = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+        places = [
+            x[:, :, down : down + reach_y : stride, across : across + reach_x : stride]
+            for down in range(kernel)
+            for across in range(kernel)
+        ]
+        before = [None, *accumulate(places[:-1], torch.maximum)]
+        after = [*accumulate(places[:0:-1], torch.maximum)][::-1] + [None]
         won: list[Tensor] = []
-        for down in range(kernel):
-            for across in range(kernel):
-                bottom, right = down + (rows - 1) * stride + 1, across + (columns - 1) * stride + 1
-                equal = x[:, :, down:bottom:stride, across:right:stride] == y
-                won.append(equal if free is None else equal & free)
-                free = ~equal if free is None else free & ~equal
+        for place, earlier, later in zip(places, before, after, strict=True):
+            tests = [place > earlier] if earlier is not None else []
+            tests += [place >= later] if later is not None else []
+            won.append(
+                functools.reduce(torch.logical_and, tests) if tests else torch.ones_like(place, dtype=torch.bool)
+            )
         return torch.stack(won, 1)
 
-    shares = site.derivative(winners, source, site.node).to(gradient.dtype) * site.full(gradient).unsqueeze(1)
+    shares = site.derivative(winners, source).to(gradient.dtype) * site.full(gradient).unsqueeze(1)
     later = math.ceil(kernel / stride) - 1  # windows further on that still reach a place
 
     def moved(down: int, across: int) -> Tensor:
@@ -345,7 +370,7 @@ def _max_pool2d(site: Site, gradient: Tensor) -> Gradients:
         for column in range(stride):
             places = [(y, x) for y in range(row, kernel, stride) for x in range(column, kernel, stride)]
             phases.append(functools.reduce(torch.add, (moved(y, x) for y, x in places)))
-    larger = F.pixel_shuffle(torch.stack(phases, 2).flatten(1, 2), stride)
+    larger = _interleaved(torch.stack(phases, 2).flatten(1, 2), stride, rows + later, columns + later)
     yield source, F.pad(larger, [0, width - (columns + later) * stride, 0, height - (rows + later) * stride])
 
 

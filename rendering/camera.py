@@ -94,7 +94,8 @@ def camera_from_world(camera: Camera, points: Tensor) -> Tensor:
 
 def view_from_camera(vectors: Tensor) -> Tensor:
     """(..., 3) camera axes <-> (..., 3) view axes: y and z change sign. Its own inverse."""
-    return vectors * vectors.new_tensor([1.0, -1.0, -1.0])
+    x, y, z = vectors.unbind(-1)  # no constant that would have to travel to a GPU
+    return torch.stack([x, -y, -z], -1)
 
 
 def pixels_from_camera(camera: Camera, points: Tensor) -> Tensor:

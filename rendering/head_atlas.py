@@ -44,6 +44,7 @@ class HeadAtlas(nn.Module):
     blend: Tensor  # (1, 1, T, T): 1 where the face maps rule
     skin: Tensor  # (1, 1, T, T): 1 where tone is carried over
     border: Tensor  # (32, 32) bool: cells of the face block in which the blend takes place
+    border_cells: Tensor  # their places in the flat block: a mask's size would have to be waited for on a GPU
     spread: Tensor  # (4096, border cells): weights of the tone field, rows sum to `local`
     local: Tensor  # (4096, 1): share of local tone in a cell, the rest being the border's mean
 
@@ -70,6 +71,7 @@ class HeadAtlas(nn.Module):
             self.register_buffer(name, functional.avg_pool2d(tensor, factor) if factor > 1 else tensor)
         self.register_buffer("unit_normal", _unit(self.normal), persistent=False)
         self.register_buffer("border", border)
+        self.register_buffer("border_cells", border.flatten().nonzero().squeeze(1), persistent=False)
         self.register_buffer("spread", inverse / inverse.sum(1, keepdim=True))
         self.register_buffer("local", local)
 
@@ -89,7 +91,7 @@ class HeadAtlas(nn.Module):
         base = self.albedo[:, :, y : y + side, x : x + side]
         ratio = (functional.avg_pool2d(face_albedo, cell).clamp_min(1e-3).log()
                  - functional.avg_pool2d(base, cell).clamp_min(1e-3).log())  # fmt: skip
-        ratio = ratio[:, :, self.border]  # (B, 3, cells)
+        ratio = ratio.flatten(2)[:, :, self.border_cells]  # (B, 3, cells)
         mean = ratio.mean(2, keepdim=True)
         field = mean + self.local.T * (functional.linear(ratio, self.spread) - mean)  # (B, 3, 4096)
         field = functional.interpolate(field.unflatten(2, (1024 // CELL, 1024 // CELL)), self.size, mode="bilinear")

@@ -65,7 +65,7 @@ class HeadMapsTensor:
         Where the image has fewer pixels than the maps have texels, this means less aliasing and a gradient
         that reaches every texel.
         """
-        return _mapped(self, lambda value: functional.avg_pool2d(value, factor))
+        return mapped(self, lambda value: functional.avg_pool2d(value, factor))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ class HeadRenderer(nn.Module):
     corner_uv: Tensor
     triangle_part: Tensor
     _opaque: Tensor
+    _opaque_triangles: Tensor
     _lashes: Tensor
+    _lash_triangles: Tensor
     _corner_slot: Tensor
     _edge_weight: Tensor
     _tangent_sign: Tensor
@@ -132,7 +134,9 @@ class HeadRenderer(nn.Module):
             ("corner_uv", corner_uv),
             ("triangle_part", part),
             ("_opaque", (~lash).nonzero().squeeze(1)),
+            ("_opaque_triangles", triangles.long()[~lash]),
             ("_lashes", lash.nonzero().squeeze(1)),
+            ("_lash_triangles", triangles.long()[lash]),
             ("_corner_slot", layout.corner_slot),
             ("_edge_weight", layout.edge_weight),
             ("_tangent_sign", layout.sign),
@@ -163,7 +167,7 @@ class HeadRenderer(nn.Module):
 
         uv = interpolate_corners(fragments, self.corner_uv)
         normal = self._normals(view_from_camera(in_camera).permute(2, 0, 1), maps, fragments, uv)
-        own_light = _mapped(light, lambda value: value[fragments.image] if value.shape[0] > 1 else value)
+        own_light = mapped(light, lambda value: value[fragments.image] if value.shape[0] > 1 else value)
         albedo = _sample(maps.albedo, uv, fragments)
         if maps.specular is None or maps.roughness is None:
             color = shade_diffuse(albedo, normal, own_light)
@@ -182,10 +186,10 @@ class HeadRenderer(nn.Module):
 
     def _visible(self, in_pixels: Tensor, maps: HeadMapsTensor, camera: Camera, lashes: bool) -> Tensor:
         """(B, H, W) int32 triangle of every pixel: the opaque parts, then lashes that pass the alpha test."""
-        index = self._rasterised(in_pixels, camera, self._opaque, cull=self.cull)
+        index = self._rasterised(in_pixels, camera, self._opaque, self._opaque_triangles, cull=self.cull)
         if not lashes or not self._lashes.numel():
             return index
-        lash_index = self._rasterised(in_pixels, camera, self._lashes, cull=False)
+        lash_index = self._rasterised(in_pixels, camera, self._lashes, self._lash_triangles, cull=False)
         over = fragments_from_index(in_pixels, self.triangles, lash_index)
         below = fragments_from_index(in_pixels, self.triangles, index)
         depth = torch.full((index.numel(),), torch.inf, dtype=over.depth.dtype, device=index.device)
@@ -197,12 +201,12 @@ class HeadRenderer(nn.Module):
         flat[over.pixel[keep]] = over.triangle[keep].int()
         return flat.reshape(index.shape)
 
-    def _rasterised(self, in_pixels: Tensor, camera: Camera, subset: Tensor, *, cull: bool) -> Tensor:
-        """Rasterise the triangles of `subset` (S,); the answer counts in all triangles."""
-        everything = len(subset) == len(self.triangles)
-        triangles = self.triangles if everything else self.triangles[subset]
+    def _rasterised(
+        self, in_pixels: Tensor, camera: Camera, subset: Tensor, triangles: Tensor, *, cull: bool
+    ) -> Tensor:
+        """Rasterise the triangles (S, 3) of `subset` (S,); the answer counts in all triangles."""
         index = self.rasteriser(in_pixels, triangles, camera.height, camera.width, cull)
-        if everything or not len(subset):
+        if len(subset) in (0, len(self.triangles)):
             return index
         return torch.where(index >= 0, subset[index.long().clamp_min(0)].int(), index)
 
@@ -251,7 +255,7 @@ def _common_batch(*tensors: Tensor) -> int:
     return sizes.pop() if sizes else 1
 
 
-def _mapped(batched: _Batched, function: Callable[[Tensor], Tensor]) -> _Batched:
-    """The same dataclass with `function` applied to every tensor that is there."""
+def mapped(batched: _Batched, function: Callable[[Tensor], Tensor]) -> _Batched:
+    """The same light or maps with `function` applied to every tensor that is there."""
     values = {field.name: getattr(batched, field.name) for field in fields(batched)}
     return replace(batched, **{name: function(value) for name, value in values.items() if value is not None})

@@ -39,6 +39,7 @@ def compiled_pipeline(
     """The same pipeline on the backend of this name, or on the fastest present for "auto".
 
     `backend` of the result says which was taken, `backend_reason` why. Engines come from the cache or go into it.
+    They are made from the networks as they are, on the CPU; then everything moves to `device`, the given pipeline too.
 
     Args:
         cache_dir: of ONNX files and plans; None is the user's cache folder.
@@ -50,8 +51,8 @@ def compiled_pipeline(
     """
     device = device or torch.device("cpu")
     choice = choose_backend(backend, device)
-    if choice.backend.name == "eager":
-        return replace(pipeline, backend="eager", backend_reason=choice.reason)
+    if choice.backend.name == "eager" and precision == "fp32":
+        return replace(pipeline, backend="eager", backend_reason=choice.reason).to(device)
     options = EngineOptions(precision, device=device, cache_dir=cache_dir)
     done = 0
 
@@ -71,11 +72,13 @@ def compiled_pipeline(
         perceptual=compiled.perceptual,
         bfloat16=False,  # the engines' precision is their own
     )
-    return replace(
+    made = replace(
         pipeline,
         denoiser=compiled.denoiser,
         models=models,
         backend=choice.backend.name,
         backend_reason=choice.reason,
         engines=compiled,
+        precision=precision,
     )
+    return made.to(options.device)

@@ -142,9 +142,10 @@ def sample(
 ) -> Tensor:
     """Walk from z_T (B, 1, 67, 64) to z_0. `generators`, one a sample, are needed when eta > 0."""
     pairs = alpha_bar_pairs(config, schedule)
+    on_device = z_t.new_tensor(pairs)  # (steps, 2), once: to a GPU each copy is a wait
     for index, (t, pair) in enumerate(zip(ddim_timesteps(config, schedule), pairs, strict=True)):
         step = GuidanceStep(index, config.steps, t, *pair)
-        alpha_bar, alpha_bar_prev = (z_t.new_tensor(a) for a in pair)
+        alpha_bar, alpha_bar_prev = on_device[index].unbind()
         sigma = ddim_sigma(alpha_bar, alpha_bar_prev, config.eta)
         with torch.no_grad():
             eps = denoiser(z_t, torch.full((len(z_t),), t, device=z_t.device))

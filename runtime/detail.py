@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
-LIGHTNESS_BLUR, CHROMA_BLUR = 0.7, 3.0  # texels of 256
+LIGHTNESS_BLUR, CHROMA_BLUR, HUE_BLUR = 0.7, 3.0, 8.0  # texels of 256
 
 
 @dataclass(frozen=True)
 class DetailConfig:
     """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone."""
 
-    steps: int = 40
-    rate: float = 0.03  # of the logarithm of sRGB albedo, a step
-    coefficients_rate: float = 0.02  # of the 192 normalised shape, expression and light numbers
+    steps: int = 20
+    rate: float = 0.06  # of the logarithm of sRGB albedo, a step
+    coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
     size: float = 1.0  # penalty of the mean squared residual
     chroma: float = 4.0  # the same for its departure from grey, times `size`
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
@@ -45,15 +45,25 @@ class DetailConfig:
     decay: float = 0.85  # by so much a step
 
 
-def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig) -> tuple[Tensor, Tensor]:
+def refine_detail(
+    guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expected: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Normalised z_0 (1, 1, 67, 64) -> z_0 with settled shape and light, residual (1, 3, 256, 256) for `with_detail`.
 
     Every step's terms are added to `guide.history`, as steps that follow the sampler's.
+
+    Args:
+        expected: (1, 9, 256, 256), the face that the prior expects of this person, whose colours calm the others (see
+            `calmed_chroma`); None leaves the decoder's colours as they are.
     """
     layout = LatentLayout()
     with torch.no_grad():
         parts = layout.split(guide.statistics.denormalise(z_0))
         base = guide.models.face_maps(parts.texture)
+        calm = torch.zeros_like(base[:, :3])
+        if expected is not None:
+            calm = calmed_chroma(base, expected, guide.target.is_monochrome)
+            base = with_detail(base, calm)
     shown = texels_shown(guide, base, parts)
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
@@ -63,7 +73,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig) -> tu
     optimiser = torch.optim.Adam(
         [{"params": [x], "lr": rate} for x, rate in rates if x.requires_grad], betas=(0.8, 0.95)
     )
-    begun = guide.history[-1]["step"] + 1 if guide.history else 0
+    begun = int(guide.history[-1]["step"]) + 1 if guide.history else 0
     with torch.enable_grad():
         for step in range(config.steps):
             if step > config.settle * config.steps:
@@ -82,10 +92,24 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig) -> tu
                 total.backward()
             with span("optimiser", "host"):
                 optimiser.step()
-            guide.history.append({"step": begun + step, "t": 0.0, **terms})
+            guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        return z, _residual(free, shown, guide.target.is_monochrome) + tone
+        return z, calm + _residual(free, shown, guide.target.is_monochrome) + tone
+
+
+def calmed_chroma(face_maps: Tensor, expected: Tensor, is_monochrome: bool) -> Tensor:
+    """The residual (1, 3, S, S) that takes blotches of colour away: hue departs from the expected one only broadly.
+
+    Guidance looks for lightness in the latent, and colours move along with it. A monochrome photo says nothing of them:
+    there the expected ones are taken as they are.
+
+    Args:
+        face_maps, expected: (1, 9, S, S) in [0, 1].
+    """
+    ours, theirs = (maps[:, :3].clamp_min(0.02).log() for maps in (face_maps, expected))
+    difference = (ours - ours.mean(1, keepdim=True)) - (theirs - theirs.mean(1, keepdim=True))
+    return -difference if is_monochrome else blurred(difference, HUE_BLUR) - difference
 
 
 def with_detail(face_maps: Tensor, residual: Tensor) -> Tensor:

@@ -17,9 +17,12 @@ State = Literal["ok", "note", "missing"]
 
 CORE = {  # distribution -> module
     "torch": "torch", "numpy": "numpy", "safetensors": "safetensors", "opencv-python-headless": "cv2",
-    "pillow": "PIL", "click": "click", "rich": "rich",
+    "pillow": "PIL", "click": "click", "rich": "rich", "filelock": "filelock", "platformdirs": "platformdirs",
 }  # fmt: skip
-EXTRAS = {"train": {"tensorboard": "tensorboard"}}
+EXTRAS = {
+    "train": {"tensorboard": "tensorboard"},
+    "engines": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def _packages() -> Iterator[Finding]:
             if find_spec(module):
                 yield Finding("packages", distribution, "ok", _version(distribution) or "version unknown")
             else:
-                remedy = f"for `fitdiff {extra}`: pip install 'fitdiff[{extra}]'"
+                remedy = f"for {extra}: pip install 'fitdiff[{extra}]'"
                 yield Finding("packages", distribution, "note", "not installed", remedy)
 
 
@@ -68,7 +71,12 @@ def _backends() -> Iterator[Finding]:
     except ImportError:
         remedy = "slower, same pictures; `pip install .` with a C++ compiler builds the fast one"
         yield Finding("backends", "rasteriser", "note", "PyTorch twin", remedy)
-    yield Finding("backends", "torch (CPU)", "ok", torch.__version__)
+    from ..engines.backends import backend_table
+
+    for row in backend_table():
+        version = f" {row.found.version}" if row.found.version else ""
+        detail = f"{row.found.reason}{version}"
+        yield Finding("backends", f"{row.name} ({row.device_type})", "ok" if row.found.ok else "note", detail)
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} logical cores"
     yield Finding("backends", "threads", "ok", threads)
 

@@ -5,6 +5,7 @@ character's right eye (on the image's left), left eye, nose tip, right mouth cor
 This file knows no recogniser: the template is given to it.
 """
 
+from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
@@ -61,15 +62,42 @@ def warp_chip(image: Tensor, chip_from_crop: Tensor, size: int) -> Tensor:
     Beyond the image its edge goes on. Differentiable in the image and in the map. A row's result does not
     depend on the rest of the batch.
     """
-    determinant = torch.linalg.det(chip_from_crop[:, :, :2].detach().double()).abs()
-    samples = (1 / determinant.sqrt() - 1e-6).ceil().clamp(1, MAX_SAMPLES).long().tolist()
+    samples = _samples(chip_from_crop)
     if len(set(samples)) == 1:
-        return _warp(image, chip_from_crop, size, samples[0])
+        return _grid(image, chip_from_crop, size, samples[0]).chips(image)
     rows = zip(image.split(1), chip_from_crop.split(1), samples, strict=True)
-    return torch.cat([_warp(row, transform, size, count) for row, transform, count in rows])
+    return torch.cat([_grid(row, transform, size, count).chips(row) for row, transform, count in rows])
 
 
-def _warp(image: Tensor, chip_from_crop: Tensor, size: int, samples: int) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class ChipGrid:
+    """Where the chips of `warp_chip` take their pixels, worked out once for many images of one frame.
+
+    grid: (B, S k, S k, 2) in [-1, 1] of the image; samples: k, along each axis of a chip's pixel.
+    """
+
+    grid: Tensor
+    samples: int
+
+    def chips(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, S, S), as `warp_chip`; differentiable in the image."""
+        fine = functional.grid_sample(image, self.grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return functional.avg_pool2d(fine, self.samples) if self.samples > 1 else fine
+
+
+def chip_grid(image: Tensor, chip_from_crop: Tensor, size: int) -> ChipGrid:
+    """The grid of one map (1, 2, 3) for images (1, C, H, W) like this one: `warp_chip` without its waits on a GPU."""
+    (samples,) = _samples(chip_from_crop)
+    return _grid(image, chip_from_crop, size, samples)
+
+
+def _samples(chip_from_crop: Tensor) -> list[int]:
+    """Samples along each axis of a chip's pixel, for every map."""
+    determinant = torch.linalg.det(chip_from_crop[:, :, :2].detach().double()).abs()
+    return (1 / determinant.sqrt() - 1e-6).ceil().clamp(1, MAX_SAMPLES).long().tolist()
+
+
+def _grid(image: Tensor, chip_from_crop: Tensor, size: int, samples: int) -> ChipGrid:
     height, width = image.shape[-2:]
     axis = (torch.arange(size * samples, device=image.device, dtype=image.dtype) + 0.5) / samples
     chip = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)  # (S * k, S * k, 2) chip px
@@ -77,6 +105,4 @@ def _warp(image: Tensor, chip_from_crop: Tensor, size: int, samples: int) -> Ten
     linear, offset = chip_from_crop[:, :, :2], chip_from_crop[:, :, 2]
     crop = (chip.reshape(1, -1, 2) - offset[:, None]) @ torch.linalg.inv(linear).transpose(1, 2)
     grid = crop / crop.new_tensor([width, height]) * 2 - 1
-    grid = grid.reshape(-1, size * samples, size * samples, 2)
-    fine = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return functional.avg_pool2d(fine, samples) if samples > 1 else fine
+    return ChipGrid(grid.reshape(-1, size * samples, size * samples, 2), samples)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import NoFaceError
 from ..rendering.shader import linear_from_srgb, srgb_from_linear
@@ -124,9 +124,11 @@ def find_landmarks(network: LandmarkNetwork, pixels: np.ndarray, face: FaceBox) 
     angle = np.radians(face.roll_degrees)
     centre, side = face.box[:2] + face.box[2:] / 2, float(max(face.box[2:]))
     landmarks, logit = np.zeros((0, 3), np.float32), 0.0
+    weights = network.parameters() if isinstance(network, nn.Module) else iter(())
+    device = next((weight.device for weight in weights), torch.device("cpu"))
     for _ in range(LANDMARK_PASSES):
         region = _turned_square(centre, side * LANDMARK_SCALE, angle, LANDMARK_INPUT)
-        patch = torch.from_numpy(_cut_turned(pixels, region)).permute(2, 0, 1)[None]
+        patch = torch.from_numpy(_cut_turned(pixels, region)).permute(2, 0, 1)[None].to(device)
         with torch.no_grad():
             points, logits = network(patch)
         landmarks = _apply(_inverse(region), points[0].float().cpu().numpy())

@@ -8,7 +8,7 @@ Knows nothing of the sampling loop and of which denoiser made the estimate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,8 @@ from ..rendering.renderer import Rendering
 from ..rendering.shader import light_from_latent, srgb_from_linear
 from .ddim import GuidanceStep
 from .detail import DetailConfig
-from .face_chip import warp_chip
+from .devices import CPU, array_from_tensor, device_from_host, host_from_device
+from .face_chip import chip_grid
 from .face_crop import CROP_SIZE
 from .guidance_models import GuidanceModels
 from .landmark_step import LandmarkStep
@@ -32,7 +33,7 @@ from .trace import span
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
 LinearGain = Callable[[Tensor, float], Tensor]
 """(gradient like z, alpha-bar) -> the same narrowed by the prior."""
-WHOLE_EVERY = 8  # steps between two that decode the whole chart
+WHOLE_EVERY = 8  # decodings from one of the whole chart to the next
 TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
 
 
@@ -47,7 +48,7 @@ class GuidanceConfig:
     identity: float = 0.7  # G_id_cos: more of it and its own recogniser is fooled
     identity_perceptual: float = 0.5  # lambda 1
     photometric: float = 12.0  # lambda 2
-    landmarks: float = 60.0  # lambda 3
+    landmarks: float = 30.0  # lambda 3
     perceptual: float = 0.3  # lambda 4
     texture_step: float = 0.2
     identity_step: float = 0.15
@@ -61,6 +62,7 @@ class GuidanceConfig:
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
+    texture_interval: int = 2  # guided steps from one decoding of the texture, and its gradient, to the next
     detail: DetailConfig = field(default_factory=DetailConfig)  # after the last step
 
 
@@ -84,7 +86,7 @@ class Estimate:
 
 
 class PhotoGuidance:
-    """Callable for the sampling loop; one photo, one run. `history` holds every term at every guided step."""
+    """Callable for the sampling loop; one photo, one run, on the device of the models."""
 
     def __init__(
         self,
@@ -98,13 +100,21 @@ class PhotoGuidance:
         self.models, self.statistics, self.target, self.config = models, statistics, target, config
         self.prior = prior
         self.layout = LatentLayout()
-        self.history: list[dict[str, float]] = []
         self.pose: Pose | None = None
         self._landmark_step = LandmarkStep(models.morphable, statistics)
+        # What of the photo never changes is worked out here: in the loop it would cost waits for the GPU.
+        self._points, self._weights = array_from_tensor(target.landmarks[0]), array_from_tensor(target.landmark_weights)
+        self._chip = chip_grid(target.image, target.chip_from_crop, models.recogniser.chip_size)
+        self._patch = chip_grid(target.image, target.mesh_from_crop, 192)
+        self._mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None].to(target.image)
+        self._history: list[dict[str, float]] = []
+        self._recorded: list[tuple[dict[str, float], Mapping[str, Tensor]]] = []
         self._momentum: Tensor | None = None
         self._energy: Tensor | None = None
         self._around: Tensor | None = None
-        self._calls = 0
+        self._maps: Tensor | None = None
+        self._texture_gradient: Tensor | None = None
+        self._calls = self._decoded = 0
 
     def __call__(self, z_0: Tensor, step: GuidanceStep) -> Tensor:
         """Wanted change of the normalised estimate z_0 (1, 1, 67, 64)."""
@@ -122,24 +132,48 @@ class PhotoGuidance:
             delta = delta - strength / self.config.inner_steps * self._normalised(gradient)
             with span("landmark_step", "host"):
                 delta = delta + self._towards_landmarks(z_0 + delta)
-        self.history.append({"step": step.index, "t": step.t, **terms})
+        self.record(step.index, step.t, terms)
         return delta
 
-    def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Gradient of G at z_0, and the value of each term and of G."""
+    def record(self, step: int, t: float, terms: Mapping[str, Tensor]) -> None:
+        """Add a step to `history`. Its terms stay on the device until that is read."""
+        self._recorded.append(({"step": step, "t": t}, terms))
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Every term at every step recorded so far. Reading it waits for the device."""
+        if self._recorded:
+            rows = torch.stack([torch.cat(tuple(terms.values())) for _, terms in self._recorded])  # (steps, terms)
+            for (row, terms), values in zip(self._recorded, host_from_device(rows).tolist(), strict=True):
+                self._history.append(row | dict(zip(terms, values, strict=True)))
+            self._recorded.clear()
+        return self._history
+
+    def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradient of G at z_0, and the value of each term and of G, (1,) each."""
         z = z_0.detach().requires_grad_(True)
+        decodes = self._maps is None or self._calls % self.config.texture_interval == 0
         with torch.enable_grad():
             parts = self.layout.split(self.statistics.denormalise(z))
-            estimate = self.estimate(self._face_maps(parts.texture), parts)
+            maps = self._face_maps(parts.texture) if decodes or self._maps is None else self._maps
+            estimate = self.estimate(maps, parts)
             total, terms = self.objective(estimate)
             with span("gradient", "engine"):
                 (gradient,) = torch.autograd.grad(total, z)
+        texture = slice(0, self.layout.texture)
+        if self.config.texture_interval > 1:
+            if decodes:
+                self._maps, self._texture_gradient = maps.detach(), gradient.flatten(1)[:, texture].clone()
+            else:  # the texture goes on the way that it was last told
+                assert self._texture_gradient is not None
+                gradient.flatten(1)[:, texture] = self._texture_gradient
+        self._calls += 1
         return gradient, terms
 
     def _face_maps(self, texture: Tensor) -> Tensor:
-        """The maps, with scalp, ears and neck as they were up to WHOLE_EVERY calls ago: no term looks closely there."""
-        whole = self._calls % WHOLE_EVERY == 0
-        self._calls += 1
+        """The maps; scalp, ears and neck as they were up to WHOLE_EVERY decodings ago: no term looks closely there."""
+        whole = self._decoded % WHOLE_EVERY == 0
+        self._decoded += 1
         maps = self.models.face_maps(texture, None if whole else self._around)
         if whole:
             self._around = maps.detach()
@@ -149,12 +183,12 @@ class PhotoGuidance:
         """Face maps (1, 9, 256, 256) on a denormalised shape, seen as the photo's camera sees it."""
         return estimate_from_maps(face_maps, parts, self.models, self.posed, self.target.background)
 
-    def objective(self, estimate: Estimate) -> tuple[Tensor, dict[str, float]]:
-        """G, scalar with gradient, and the values of its terms and of G itself."""
+    def objective(self, estimate: Estimate) -> tuple[Tensor, dict[str, Tensor]]:
+        """G, scalar with gradient, and the values of its terms and of G itself, (1,) each without gradient."""
         terms = self.losses(estimate)
         total = sum(getattr(self.config, name) * value for name, value in terms.items())
         assert isinstance(total, Tensor)
-        return total.sum(), {name: float(value.detach()) for name, value in (terms | {"total": total}).items()}
+        return total.sum(), {name: value.detach() for name, value in (terms | {"total": total}).items()}
 
     def losses(self, estimate: Estimate) -> dict[str, Tensor]:
         """The five terms of equation 2, each (1,), 0 for a perfect match."""
@@ -164,11 +198,10 @@ class PhotoGuidance:
             image = _luminance(image)
         mask = target.skin * (estimate.rendering.part == 0)[:, None]
         worn = torch.lerp(image, photo, target.worn)  # or the skin would imitate the glasses
-        chips = warp_chip(worn, target.chip_from_crop, models.recogniser.chip_size)
-        identity = models.recogniser(chips)
+        identity = models.recogniser(self._chip.chips(worn))
         surface = project(estimate.camera, models.morphable.landmarks(estimate.vertices))[..., :2]
-        by_network = models.face_mesh(warp_chip(image, target.mesh_from_crop, 192))[0]
-        mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None]
+        by_network = models.face_mesh(self._patch.chips(image))[0]
+        mesh_scale = self._mesh_scale
         inside = mask * image + (1 - mask) * photo
         return {
             "identity": 1 - models.recogniser.similarity(identity.embedding, target.identity.embedding),
@@ -194,7 +227,7 @@ class PhotoGuidance:
         change = self._landmark_step(
             z_0.flatten(1)[0, shape] * self.config.shape_prior,
             vertices,
-            crop_camera(self.posed(vertices)),
+            crop_camera(self.posed(vertices), vertices.device),
             target.landmarks,
             target.eye_distance,
             target.landmark_weights,
@@ -205,9 +238,8 @@ class PhotoGuidance:
 
     def posed(self, vertices: Tensor) -> Pose:
         """Perspective-n-point on the current shape, started from the pose before."""
-        points = self.models.morphable.landmarks(vertices)[0].detach().numpy()
-        weights = self.target.landmark_weights.numpy()
-        self.pose = solve_pose(points, self.target.landmarks[0].numpy(), FOCAL, CROP_SIZE, weights, self.pose)
+        points = array_from_tensor(self.models.morphable.landmarks(vertices)[0])
+        self.pose = solve_pose(points, self._points, FOCAL, CROP_SIZE, self._weights, self.pose)
         return self.pose
 
     def _normalised(self, gradient: Tensor) -> Tensor:
@@ -233,10 +265,12 @@ class PhotoGuidance:
         return self._momentum
 
 
-def crop_camera(pose: Pose) -> Camera:
-    """The camera of a crop with a head in this pose."""
+def crop_camera(pose: Pose, device: torch.device = CPU) -> Camera:
+    """The camera of a crop with a head in this pose, worked out on the CPU."""
     rvec, tvec = (torch.from_numpy(vector).float()[None] for vector in (pose.rvec, pose.tvec))
-    return camera_from_pose(rvec, tvec, FOCAL, CROP_SIZE)
+    camera = camera_from_pose(rvec, tvec, FOCAL, CROP_SIZE)
+    parts = device_from_host(device, camera.focal, camera.principal, camera.rotation, camera.translation)
+    return Camera(*parts, camera.height, camera.width)
 
 
 def estimate_from_maps(
@@ -250,7 +284,7 @@ def estimate_from_maps(
     vertices = models.morphable(parts.identity, parts.expression)
     with span("pose", "host"):
         pose = pose_of(vertices.detach())
-    camera = crop_camera(pose)
+    camera = crop_camera(pose, vertices.device)
     with span("compose", "host"):
         head = models.atlas.compose(face_maps)
     with span("render", "host"):
@@ -264,8 +298,8 @@ def estimate_from_maps(
 
 def _luminance(image: Tensor) -> Tensor:
     """(B, 3, H, W) of equal channels."""
-    weights = image.new_tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)
-    return (image * weights).sum(1, keepdim=True).expand_as(image)
+    red, green, blue = image.split(1, 1)
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue).expand_as(image)
 
 
 def _photometric(image: Tensor, photo: Tensor, mask: Tensor) -> Tensor:

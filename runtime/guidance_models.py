@@ -5,11 +5,11 @@ Knows nothing of photos and of losses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.autoencoder import BranchedAutoencoder
 from ..models.landmarks import FaceMesh
@@ -19,6 +19,7 @@ from ..models.perceptual import EfficientNetLite0Features
 from ..models.recogniser import Recogniser
 from ..rendering.head_atlas import HeadAtlas
 from ..rendering.renderer import HeadRenderer
+from .devices import HostRasteriser
 from .trace import span
 
 DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees its neighbours
@@ -37,6 +38,25 @@ class GuidanceModels:
     perceptual: EfficientNetLite0Features
     occlusion: OcclusionNet
     bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are, and where they want what they look at."""
+        return self.morphable.mean.device
+
+    def to(self, device: torch.device) -> GuidanceModels:
+        """The models on `device`. Modules move themselves, so these are no longer where they were.
+
+        Visibility is still found on the CPU, by the compiled rasteriser, which takes a millisecond; the copies of
+        vertices and image take less. `rasteriser.TorchRasteriser` runs on the device, but waits for it several times;
+        `renderer.rasteriser` may be set to that.
+        """
+        for model in vars(self).values():
+            if isinstance(model, nn.Module):
+                model.to(device)
+        if device.type != "cpu" and not isinstance(self.renderer.rasteriser, HostRasteriser):
+            self.renderer.rasteriser = HostRasteriser(self.renderer.rasteriser)
+        return replace(self, bfloat16=self.bfloat16 and device.type == "cpu")
 
     def face_maps(self, texture: Tensor, around: Tensor | None = None) -> Tensor:
         """(1, 1, 64, 64) denormalised texture latent -> (1, 9, 256, 256) maps in [0, 1], float32.

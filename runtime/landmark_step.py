@@ -49,14 +49,16 @@ class LandmarkStep:
         unit = NOISE * eye_distance
         by_shape = torch.einsum("nij,knj->nik", by_world, self.basis)  # (468, 2, 183)
         # What a turn or a shift of the head explains is none of the shape's business: both are solved for together.
-        turned = torch.cross(torch.eye(3).expand(len(x), 3, 3), in_camera[0][:, None].expand(-1, 3, -1), dim=2)
+        axes = torch.eye(3, dtype=x.dtype, device=x.device)
+        turned = torch.cross(axes.expand(len(x), 3, 3), in_camera[0][:, None].expand(-1, 3, -1), dim=2)
         by_turn = by_camera @ turned.transpose(1, 2)
         jacobian = torch.cat([by_shape, by_turn, by_camera], 2) / unit
         residual = (wanted[0] - pixels) / unit
         trust = weights / CORRELATION / (1 + residual.square().sum(1) / OUTLIER**2).sqrt()
         weighted = jacobian * trust[:, None, None]
-        prior = torch.cat([torch.ones(len(z)), torch.full((6,), 1e-6)])
+        prior = torch.cat([z.new_ones(len(z)), z.new_full((6,), 1e-6)])
         hessian = torch.einsum("nik,nil->kl", weighted, jacobian) + torch.diag(prior)
         gradient = torch.einsum("nik,ni->k", weighted, residual)
         gradient[: len(z)] -= z
-        return torch.linalg.solve(hessian, gradient)[: len(z)]
+        # The prior keeps it regular: no check, which a GPU would be waited for.
+        return torch.linalg.solve_ex(hessian, gradient).result[: len(z)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
 from ..models.occlusion import occlusion_guides
 from ..models.recogniser import IdentityFeatures
+from .devices import array_from_tensor, device_from_host
 from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
@@ -28,7 +29,7 @@ _LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 3.0), (RIGHT_EYE, 4.0), (LE
 
 @dataclass(frozen=True)
 class PhotoTarget:
-    """What one photo asks of a rendering; everything with a leading axis of 1."""
+    """What one photo asks of a rendering; everything with a leading axis of 1, on the device of the models."""
 
     image: Tensor  # (1, 3, 224, 224) sRGB in [0, 1]
     background: Tensor  # (1, 3, 1, 1) sRGB: mean of the photo outside the face, behind every rendering
@@ -37,8 +38,8 @@ class PhotoTarget:
     landmarks: Tensor  # (1, 468, 2) px
     landmark_weights: Tensor  # (468,), mean 1
     eye_distance: float  # px
-    chip_from_crop: Tensor  # (1, 2, 3)
-    mesh_from_crop: Tensor  # (1, 2, 3): the landmark network's region
+    chip_from_crop: Tensor  # (1, 2, 3), on the CPU
+    mesh_from_crop: Tensor  # (1, 2, 3): the landmark network's region, on the CPU
     identity: IdentityFeatures
     mesh_landmarks: Tensor  # (1, 468, 3) in the landmark network's pixels
     perceptual: tuple[Tensor, ...]
@@ -53,10 +54,12 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
     openings = cv2.dilate(openings, np.ones((3, 3), np.uint8)).astype(bool)  # eye white and teeth shine beyond them
     skin = masks.skin_hull & ~openings & crop.inside_photo
     guides = torch.from_numpy(occlusion_guides(crop.landmarks, CROP_SIZE))[None]
+    device = models.device
     with torch.no_grad():
-        perceptual = models.perceptual(image)
-        hidden = models.occlusion.hidden(image, perceptual, guides)
-    likelihood = torch.from_numpy(bare_skin(hidden[0, 0].numpy()))
+        (seen,) = device_from_host(device, image)
+        perceptual = models.perceptual(seen)
+        hidden = models.occlusion.hidden(seen, perceptual, guides.to(device))
+    likelihood = torch.from_numpy(bare_skin(array_from_tensor(hidden[0, 0])))
     outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
     background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
     points = torch.from_numpy(crop.landmarks[:, :2].copy())
@@ -64,23 +67,26 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
     weights = torch.ones(len(points))
     for indices, weight in _LANDMARK_WEIGHTS:
         weights[list(indices)] = weight
-    weights = weights * models.morphable.landmark_valid
+    weights = weights * models.morphable.landmark_valid.cpu()
     mesh_from_crop = landmark_region(crop.landmarks, crop.five_points)
     transform = chip_transform(crop.five_points, models.recogniser.chip_template)
     chip_from_crop = torch.from_numpy(transform).float()[None]
+    chip, patch = warp_chip(image, chip_from_crop, models.recogniser.chip_size), warp_chip(image, mesh_from_crop, 192)
+    bare = torch.from_numpy(skin).float() * likelihood
+    worn = torch.from_numpy(skin).float() * (1 - likelihood)
     with torch.no_grad():
         return PhotoTarget(
-            image=image,
-            background=background[..., None, None],
-            skin=(torch.from_numpy(skin).float() * likelihood)[None, None],
-            worn=(torch.from_numpy(skin).float() * (1 - likelihood))[None, None],
-            landmarks=points[None],
-            landmark_weights=weights / weights.mean(),
+            image=seen,
+            background=background[..., None, None].to(device),
+            skin=bare[None, None].to(device),
+            worn=worn[None, None].to(device),
+            landmarks=points[None].to(device),
+            landmark_weights=(weights / weights.mean()).to(device),
             eye_distance=float((right - left).norm()),
             chip_from_crop=chip_from_crop,
             mesh_from_crop=mesh_from_crop,
-            identity=models.recogniser(warp_chip(image, chip_from_crop, models.recogniser.chip_size)),
-            mesh_landmarks=models.face_mesh(warp_chip(image, mesh_from_crop, 192))[0],
+            identity=models.recogniser(chip.to(device)),
+            mesh_landmarks=models.face_mesh(patch.to(device))[0],
             perceptual=perceptual,
             is_monochrome=crop.is_monochrome,
         )

@@ -26,11 +26,12 @@ from ..models.perceptual import load_perceptual
 from ..models.recogniser import IdentityFeatures, load_recogniser
 from ..rendering.camera import Camera, project
 from ..rendering.head_atlas import HeadAtlas, load_head_atlas
-from ..rendering.renderer import HeadMapsTensor, HeadRenderer
+from ..rendering.renderer import HeadMapsTensor, HeadRenderer, mapped
 from ..rendering.shader import F0_MAX, Light, light_from_latent, srgb_from_linear
 from .avatar import Avatar, HeadMaps, ReflectanceMaps
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
 from .detail import refine_detail, with_detail
+from .devices import CPU, device_from_name, host_from_device
 from .expression import blendshape_weights
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
@@ -68,7 +69,7 @@ class AvatarOptions:
 class AvatarResult:
     """An avatar, how it came about, and the camera and light of its photo for pictures.
 
-    head_maps, vertices, light: as the renderer takes them. camera: in the crop; None without a photo.
+    head_maps, vertices, light: as the renderer takes them, on the CPU. camera: in the crop; None without a photo.
     """
 
     avatar: Avatar
@@ -83,7 +84,8 @@ class AvatarResult:
 class FitDiffPipeline:
     """All models of a preset, loaded once; `avatar` and `sample` may be called any number of times.
 
-    backend: what runs the networks, and backend_reason why that; engines: those that it made, None for eager PyTorch.
+    backend: what runs the networks, and backend_reason why that; engines: those that it made, None for eager PyTorch;
+    precision: of the networks' arithmetic.
     """
 
     denoiser: FitDiffDenoiser
@@ -94,6 +96,18 @@ class FitDiffPipeline:
     backend: str = EAGER
     backend_reason: str = ""
     engines: CompiledModels | None = None
+    precision: Precision = "fp32"
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything runs but cropping, the pose solver, the rasteriser and what makes files."""
+        return self.models.device
+
+    def to(self, device: torch.device) -> FitDiffPipeline:
+        """The pipeline on `device`. Networks move themselves, so this one is no longer where it was."""
+        self.denoiser.to(device)
+        self.atlas.to(device)
+        return replace(self, models=self.models.to(device))
 
     @property
     def layout(self) -> LatentLayout:
@@ -108,9 +122,14 @@ class FitDiffPipeline:
     def morphable(self) -> MorphableModel:
         return self.models.morphable
 
-    @property
+    @cached_property
     def renderer(self) -> HeadRenderer:
-        return self.models.renderer
+        """For pictures of results, which are on the CPU, as it is; guidance has its own on the device."""
+        if self.device == CPU:
+            return self.models.renderer
+        model = self.morphable
+        topology = [tensor.cpu() for tensor in (model.triangles, model.corner_uv, model.triangle_part)]
+        return HeadRenderer(*topology, model.config.part_names)
 
     def avatar(
         self, crop: FaceCrop, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None
@@ -129,7 +148,7 @@ class FitDiffPipeline:
         residual = None
         if guide and guide.config.detail.steps:
             with clock.stage("detail"), span("detail"):
-                z, residual = refine_detail(guide, z, guide.config.detail)
+                z, residual = refine_detail(guide, z, guide.config.detail, self._expected_maps(conditioning))
         with clock.stage("decode"), span("decode"):
             posed = guide or self._guidance(target, GuidanceConfig())
             parts = self.layout.split(self.denoiser.statistics.denormalise(z))
@@ -158,8 +177,8 @@ class FitDiffPipeline:
         )
         config = SamplerConfig(steps=options.steps)
         generators = seeded_generators([options.seed])
-        first = torch.tensor([ddim_timesteps(config, schedule)[0]])
-        z_t = network.start(draw_noise(generators, self.layout.shape), first, conditioning)
+        first = torch.tensor([ddim_timesteps(config, schedule)[0]], device=self.device)
+        z_t = network.start(draw_noise(generators, self.layout.shape).to(self.device), first, conditioning)
 
         def guidance(z_0: Tensor, step: Any) -> Tensor:
             with span("guidance", "host"):
@@ -177,20 +196,31 @@ class FitDiffPipeline:
 
         def narrowed(gradient: Tensor, alpha_bar: float) -> Tensor:
             with torch.no_grad():
-                return linear.gain(gradient.flatten(1), torch.tensor([[alpha_bar]]), variances).view_as(gradient)
+                noise = gradient.new_full((1, 1), alpha_bar)
+                return linear.gain(gradient.flatten(1), noise, variances).view_as(gradient)
 
         return PhotoGuidance(self.models, self.denoiser.statistics, target, config, narrowed)
 
     @torch.no_grad()
     def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:
-        return self.denoiser.conditioner(features, torch.tensor([present]))
+        return self.denoiser.conditioner(features, torch.tensor([present], device=self.device))
+
+    @torch.no_grad()
+    def _expected_maps(self, conditioning: Conditioning) -> Tensor:
+        """(1, 9, 256, 256): the face that the linear prior expects of a photo, before any step."""
+        z = self.denoiser.statistics.denormalise(self.denoiser.prior_mean(conditioning))
+        return self.models.face_maps(self.layout.split(z).texture)
 
     @cached_property
     def _null(self) -> Conditioning:
         """The paper's empty image: what the recogniser makes of black."""
         size = self.models.recogniser.chip_size
         with torch.no_grad():
-            return self._condition(self.models.recogniser(torch.zeros(1, 3, size, size)), 0.0)
+            return self._condition(self.models.recogniser(torch.zeros(1, 3, size, size, device=self.device)), 0.0)
+
+    def _runs_on(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {"backend": self.backend, "precision": self.precision, "device": str(self.device)}
 
     def _measured(
         self, image: Tensor, vertices: Tensor, camera: Camera, target: PhotoTarget
@@ -224,10 +254,10 @@ class FitDiffPipeline:
         if residual is not None:
             maps = with_detail(maps, residual)
         with span("compose", "host"):
-            head = self.atlas.compose(maps)
-        neutral = self.morphable(parts.identity)
-        vertices = self.morphable(parts.identity, parts.expression)
-        light = light_from_latent(parts.light)
+            head = mapped(self.atlas.compose(maps), host_from_device)
+        neutral = host_from_device(self.morphable(parts.identity))
+        vertices = host_from_device(self.morphable(parts.identity, parts.expression))
+        light = mapped(light_from_latent(parts.light), host_from_device)
         offset = vertices - neutral
         topology = self.morphable.topology()
         weights = blendshape_weights(offset[0].numpy(), topology.blendshapes)
@@ -243,7 +273,7 @@ class FitDiffPipeline:
             expression_offset=offset[0].numpy(),
             expression_weights=named,
             topology=topology,
-            face_maps=reflectance_maps(maps),
+            face_maps=reflectance_maps(host_from_device(maps)),
             head_maps=head_maps_from_tensors(head),
             light=light_values,
             pose=pose_values,
@@ -251,7 +281,7 @@ class FitDiffPipeline:
             seed=options.seed,
         )
         report = RunReport(
-            options=asdict(options) | {"photo": crop is not None},
+            options=asdict(options) | {"photo": crop is not None} | self._runs_on(),
             seed=options.seed,
             photo_sha256=crop.photo_sha256 if crop else None,
             face_index=crop.face_index if crop else None,
@@ -318,6 +348,7 @@ def load_pipeline(
     threads: int | None = None,
     backend: str = EAGER,
     *,
+    device: torch.device | str = CPU,
     precision: Precision = "fp32",
     cache_dir: Path | None = None,
     on_engine: Any = None,
@@ -327,11 +358,15 @@ def load_pipeline(
     Args:
         backend: what runs the networks, "auto" for the fastest present; with precision, cache_dir and on_engine see
             `compiled.compiled_pipeline`.
+        device: where the guided loop runs, "cpu", "cuda" or "cuda:N". Noise is drawn on the CPU: a seed is the same
+            person on each.
 
     Raises:
-        MissingError: a model is absent, damaged, or not the one that the denoiser was trained with; or the backend is.
-        UsageError: no such backend.
+        MissingError: a model is absent, damaged, or not the one that the denoiser was trained with; or the backend or
+            the device is.
+        UsageError: no such backend or device.
     """
+    device = device_from_name(device)
     if threads:
         torch.set_num_threads(threads)
     folder = assets or assets_dir()
@@ -352,9 +387,17 @@ def load_pipeline(
     renderer = HeadRenderer(
         morphable.triangles, morphable.corner_uv, morphable.triangle_part, morphable.config.part_names
     )
-    autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for network in (autoencoder, recogniser, face_mesh, perceptual, occlusion):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     models = GuidanceModels(
-        autoencoder, morphable, small_atlas, renderer, recogniser, face_mesh, perceptual, occlusion,
+        autoencoder,
+        morphable,
+        small_atlas,
+        renderer,
+        recogniser,
+        face_mesh,
+        perceptual,
+        occlusion,
         has_native_bfloat16(),
     )
     cards = (
@@ -362,10 +405,10 @@ def load_pipeline(
         perceptual_card, occlusion_card, detector.card,
     )  # fmt: skip
     pipeline = FitDiffPipeline(denoiser, models, atlas, detector, cards)
-    if backend == EAGER:
-        return pipeline
+    if backend == EAGER and precision == "fp32":
+        return pipeline.to(device)
     from .compiled import compiled_pipeline
 
     return compiled_pipeline(
-        pipeline, backend, precision=precision, cache_dir=cache_dir, on_engine=on_engine
+        pipeline, backend, precision=precision, cache_dir=cache_dir, device=device, on_engine=on_engine
     )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from .pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
 from .profile_statistics import Row, Run, StageRow, stage_rows, warnings_of, work_rows
 from .trace import recording, span
 from .traced_runner import traced_modules
+
+if TYPE_CHECKING:
+    from ..engines.options import Precision
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,12 @@ class Measurement:
 
 def profile_photo(
     photo: Path, settings: ProfileSettings, backends: Sequence[str], *, threads: int | None = None,
-    face: int | None = None, say: Callable[[str], None] = lambda _: None,
+    face: int | None = None, say: Callable[[str], None] = lambda _: None, device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
 ) -> Measurement:  # fmt: skip
     """Load each backend's pipeline and measure it on the photo; with two backends, in turn.
 
-    `say` hears what happens next. Nothing is written.
+    `say` hears what happens next; device and precision are as in `pipeline.load_pipeline`. Nothing is written.
 
     Raises:
         UsageError, MissingError: no such backend, or not here.
@@ -125,7 +130,7 @@ def profile_photo(
     jobs = []
     for backend in backends:
         say(f"loading {backend}")
-        jobs.append(job_of_backend(backend, loaded, settings.options, threads, face))
+        jobs.append(job_of_backend(backend, loaded, settings.options, threads, face, device, precision))
     return measure(jobs, settings, say)
 
 
@@ -148,10 +153,13 @@ def measure(jobs: Sequence[Job], settings: ProfileSettings, say: Callable[[str],
     return Measurement(settings, profiles, comparisons, environment())
 
 
-def job_of_backend(backend: str, photo: Photo, options: AvatarOptions, threads: int | None, face: int | None) -> Job:
+def job_of_backend(
+    backend: str, photo: Photo, options: AvatarOptions, threads: int | None, face: int | None,
+    device: torch.device | str = "cpu", precision: Precision = "fp32",
+) -> Job:  # fmt: skip
     """The way from the photo to the avatar on a freshly loaded pipeline; a batch is made one at a time."""
     begun = time.perf_counter()
-    pipeline = load_pipeline(threads=threads, backend=backend)
+    pipeline = load_pipeline(threads=threads, backend=backend, device=device, precision=precision)
     load_seconds = time.perf_counter() - begun
 
     def work(batch: int) -> None:
@@ -161,7 +169,7 @@ def job_of_backend(backend: str, photo: Photo, options: AvatarOptions, threads: 
                     crop = crop_face(photo, pipeline.detector, pipeline.models.face_mesh, face)
                 pipeline.avatar(crop, options)
 
-    return Job(pipeline.backend, _device(pipeline), work, load_seconds)
+    return Job(pipeline.backend, pipeline.device, work, load_seconds)
 
 
 def _measure_batch(
@@ -184,11 +192,6 @@ def _measure_batch(
         stages, work = stage_rows(found), work_rows(found)
         profiles.append(BatchProfile(batch, tuple(found), stages, work, warnings_of(stages, work, found)))
     return profiles
-
-
-def _device(pipeline: FitDiffPipeline) -> torch.device:
-    runners = pipeline.engines.runners if pipeline.engines else {}
-    return next((runner.device for runner in runners.values()), next(pipeline.denoiser.parameters()).device)
 
 
 def _networks(pipeline: FitDiffPipeline) -> dict[str, nn.Module]:

@@ -80,8 +80,8 @@ def test_report_says_how_and_not_who(run: Run, astronaut: Path) -> None:
     text = (run.out / "report.json").read_text()
     report = json.loads(text)
     assert report["options"] == {
-        "steps": 2, "guidance": "full", "cfg": 1.0, "seed": 3, "photo": True, "backend": "torch",
-        "face": None, "threads": None, "condition": "all",
+        "steps": 2, "guidance": "full", "cfg": 1.0, "seed": 3, "photo": True, "backend": "eager",
+        "precision": "fp32", "device": "cpu", "face": None, "threads": None, "condition": "all",
     }  # fmt: skip
     assert report["photo_sha256"] == hashlib.sha256(astronaut.read_bytes()).hexdigest()
     assert astronaut.name not in text and str(astronaut.parent) not in text

@@ -18,9 +18,9 @@ from torch import Tensor
 from fitdiff import __version__
 from fitdiff.engines.export import OPSET, export_onnx
 from fitdiff.engines.graph import Graph
-from fitdiff.engines.graphs import GRAPH_NAMES, GraphSources, build_graph
+from fitdiff.engines.graphs import GRAPH_NAMES, GraphSources, build_graph, build_pair
 from fitdiff.engines.half import half_from_module
-from fitdiff.engines.parity import parity
+from fitdiff.engines.parity import pair_parity, parity
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -99,6 +99,19 @@ def test_half_is_near_and_keeps_its_border(name: str, small_sources: GraphSource
     worst = parity(graph, onnxruntime_runs(tmp_path / "half.onnx"))
     print(worst)
     assert 0 < worst.relative <= HALF_TOLERANCE
+
+
+@pytest.mark.parametrize("half, tolerance", [(False, 1e-3), (True, 5e-2)])
+def test_a_pair_passes_on_what_it_saved(
+    half: bool, tolerance: float, small_sources: GraphSources, tmp_path: Path
+) -> None:
+    graphs = build_pair("recogniser", small_sources)
+    for graph in graphs:
+        export_onnx(graph, tmp_path / graph.name, dynamic_batch=False, half=half)
+    forward, vjp = (onnxruntime_runs(tmp_path / graph.name) for graph in graphs)
+    error = pair_parity(graphs[1], forward, vjp)
+    print(error)
+    assert error.relative <= tolerance
 
 
 def test_half_leaves_out_what_is_kept(small_sources: GraphSources, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fitdiff.runtime import pipeline as pipeline_module
-from fitdiff.runtime.detail import DetailConfig, blurred, refine_detail, texels_shown, with_detail
+from fitdiff.runtime.detail import DetailConfig, blurred, calmed_chroma, refine_detail, texels_shown, with_detail
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance
 from fitdiff.runtime.photo import load_photo
@@ -114,3 +114,21 @@ def test_the_exported_maps_carry_it(
     change = np.abs(full.avatar.face_maps.diffuse_albedo - latent.avatar.face_maps.diffuse_albedo)
     assert change.max() > 0.01
     assert np.array_equal(full.avatar.face_maps.normal, latent.avatar.face_maps.normal)
+
+
+def test_blotches_of_colour_are_calmed_and_lightness_stays() -> None:
+    expected = torch.full((1, 9, 64, 64), 0.5)
+    expected[:, 0] = 0.6
+    blotched = expected.clone()
+    blotched[:, :3, 20:40] *= 0.7  # darker: stays
+    blotched[:, 2, 30:34, 30:34] *= 1.4  # a blue blotch: goes
+    calmed = with_detail(blotched, calmed_chroma(blotched, expected, False))
+    log = lambda maps: maps[:, :3].log()  # noqa: E731
+    hue = lambda maps: log(maps) - log(maps).mean(1, keepdim=True)  # noqa: E731
+    assert (hue(calmed) - hue(expected)).abs().max() < 0.2 * (hue(blotched) - hue(expected)).abs().max()
+    assert torch.allclose(log(calmed).mean(1), log(blotched).mean(1), atol=1e-5)
+    reddish = expected.clone()
+    reddish[:, 0] *= 1.3  # the whole face: stays on a photo in colour, goes on a grey one
+    assert torch.allclose(with_detail(reddish, calmed_chroma(reddish, expected, False)), reddish, atol=1e-5)
+    grey = with_detail(reddish, calmed_chroma(reddish, expected, True))
+    assert torch.allclose(hue(grey), hue(expected), atol=1e-5)
