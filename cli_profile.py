@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from .cli_options import EXIT_CODES, debug_option, progress_bar, seed_option, steps_option, threads_option
+from .cli_options import (
+    EXIT_CODES,
+    debug_option,
+    engine_options,
+    progress_bar,
+    seed_option,
+    steps_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
+    from .engines.options import Precision
     from .runtime.profile import Measurement
 
 _NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -34,7 +43,7 @@ class _Sizes(click.ParamType):
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("photo", type=click.Path(path_type=Path))
-@click.option("--backend", default="auto", show_default=True, help="What runs the networks.")
+@engine_options
 @click.option("--compare", metavar="BACKEND", help="Run this one in turn with the other, and print the ratios.")
 @steps_option
 @click.option(
@@ -55,9 +64,9 @@ class _Sizes(click.ParamType):
 @threads_option
 @debug_option
 def profile(
-    photo: Path, backend: str, compare: str | None, steps: int, guidance: str, batch: tuple[int, ...], warmup: int,
-    runs: int, json_file: Path | None, trace_file: Path | None, html_file: Path | None, seed: int, face: int | None,
-    threads: int | None,
+    photo: Path, backend: str, device: str, precision: Precision, compare: str | None, steps: int, guidance: str,
+    batch: tuple[int, ...], warmup: int, runs: int, json_file: Path | None, trace_file: Path | None,
+    html_file: Path | None, seed: int, face: int | None, threads: int | None,
 ) -> None:  # fmt: skip
     """Where the time of an avatar goes: every stage and every engine, with percentiles, memory and warnings.
 
@@ -75,7 +84,9 @@ def profile(
     settings = ProfileSettings(AvatarOptions(steps, guidance, seed=seed), batch, warmup, runs)
     backends = [backend, compare] if compare else [backend]
     with progress_bar("profile", len(backends) * (1 + len(batch) * (warmup + runs))) as step:
-        found = profile_photo(photo, settings, backends, threads=threads, face=face, say=step)
+        found = profile_photo(
+            photo, settings, backends, threads=threads, face=face, say=step, device=device, precision=precision
+        )
     _print(found, to_stderr=json_file == _STDOUT)
     if trace_file:
         trace_file.write_text(json.dumps(chrome_trace(found)) + "\n", encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Availability:
@@ -12,3 +14,9 @@ class Availability:
     ok: bool
     reason: str
     version: str = ""
+
+
+def has_native_bfloat16() -> bool:
+    """Does this processor multiply bfloat16 itself (AVX512-BF16 or AMX)? Elsewhere mixed precision is slower."""
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

@@ -1,8 +1,8 @@
 """A pipeline's networks with engines at work in them: the same interfaces and weights, another way to run.
 
 Each is a shallow copy of the network that it stands for, whose forward pass (for the autoencoder: `decode`) is an
-engine's. What guidance looks through runs its gradient in an engine too; autograd only stitches. Whoever calls them does
-not know. Knows nothing of which backend makes the runners.
+engine's. What guidance looks through runs its gradient in an engine too; autograd only stitches. Whoever calls them
+does not know. Knows nothing of which backend makes the runners.
 """
 
 from __future__ import annotations

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,7 @@ def export_onnx(
 
 def _model(graph: Graph, dynamic_batch: bool, half: bool, keep_float32: Sequence[str]) -> Any:
     module = half_from_graph(graph, keep_float32) if half else graph.module
-    with torch.no_grad():
+    with torch.no_grad(), _without_remarks():
         program = torch.onnx.export(
             module.eval(),
             graph.example(TRACED_BATCH if dynamic_batch else 1),
@@ -79,6 +82,20 @@ def _model(graph: Graph, dynamic_batch: bool, half: bool, keep_float32: Sequence
     for key, value in _metadata(graph, half).items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """The exporter remarks on standard error that torchvision, which nothing here needs, is not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of PyTorch's own use of its own trees
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _dynamic_shapes(graph: Graph) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engines.availability import has_native_bfloat16
 from ..models.autoencoder import load_autoencoder
 from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
 from ..models.conditioner import Conditioning
@@ -335,12 +336,6 @@ def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
         "yaw_degrees": yaw, "pitch_degrees": pitch, "roll_degrees": roll, "rvec": pose.rvec.tolist(),
         "tvec_metres": pose.tvec.tolist(), "focal_px": FOCAL, "image_px": 224, "reprojection_px": pose.error,
     }  # fmt: skip
-
-
-def has_native_bfloat16() -> bool:
-    """Does this processor multiply bfloat16 itself (AVX512-BF16 or AMX)? Elsewhere mixed precision is slower."""
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
 
 
 def load_pipeline(

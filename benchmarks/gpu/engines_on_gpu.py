@@ -186,7 +186,9 @@ def profile_text(backends: Sequence[str], steps: int, batches: Sequence[int], ou
     """The guided loop on the example photo; its JSON goes to `out`."""
     settings = ProfileSettings(AvatarOptions(steps=steps), tuple(batches))
     try:
-        measurement = profile_photo(ROOT / "examples" / "astronaut.jpg", settings, backends, say=click.echo)
+        measurement = profile_photo(
+            ROOT / "examples" / "astronaut.jpg", settings, backends, say=click.echo, device="cuda"
+        )
     except (FitDiffError, RuntimeError) as error:
         return f"guided loop: {' '.join(str(error).split())}"
     (out / "profile.json").write_text(profile_table.json_from_measurement(measurement), encoding="utf-8")

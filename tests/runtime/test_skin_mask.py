@@ -49,7 +49,7 @@ def test_what_is_painted_over_the_face_goes_the_rest_stays(face, name: str, is_g
     skin, own = skin_of(image, face.landmarks), skin_of(before, face.landmarks)
     hidden = (coverage > 0.7) & hull
     away = (cv2.dilate(coverage, np.ones((13, 13))) == 0) & hull & (own > 0.9)
-    print(f"{name}: {skin[hidden].mean():.3f} of what is hidden taken for skin, {skin[away].mean():.3f} of the bare skin")
+    print(f"{name}: {skin[hidden].mean():.3f} of the hidden taken for skin, {skin[away].mean():.3f} of the bare")
     assert skin[hidden].mean() < (0.2 if name == "glasses" else 0.1)
     assert skin[away].mean() > 0.95
 
