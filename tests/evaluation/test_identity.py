@@ -97,13 +97,13 @@ class Counted:
 
     def __init__(self, pipeline: FitDiffPipeline, patch: pytest.MonkeyPatch) -> None:
         self.pipeline, self.seen = pipeline, []
-        make = pipeline.avatar
+        make = FitDiffPipeline.avatar
 
-        def avatar(crop: FaceCrop, options: AvatarOptions) -> Any:
+        def avatar(of: FitDiffPipeline, crop: FaceCrop, options: AvatarOptions) -> Any:
             self.seen.append(options)
-            return make(crop, options)
+            return make(of, crop, options)
 
-        patch.setattr(pipeline, "avatar", avatar)
+        patch.setattr(FitDiffPipeline, "avatar", avatar)
 
     def calls(self) -> int:
         """Since the last time."""
@@ -150,9 +150,7 @@ def test_an_unknown_variant_and_an_impossible_shard_are_errors(small_pipeline: F
         evaluate_identity(small_pipeline, people, shard=(2, 2))
 
 
-def test_finished_rows_are_not_measured_again(
-    counted: Counted, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_rows_are_not_measured_again(counted: Counted, people: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
 
     def run(**options: Any) -> Any:
@@ -174,7 +172,7 @@ def test_finished_rows_are_not_measured_again(
     assert counted.calls() == 2
     changed = tuple(replace(card, sha256="0" * 64) if card.role == "denoiser" else card
                     for card in counted.pipeline.cards)  # fmt: skip
-    monkeypatch.setattr(counted.pipeline, "cards", changed)
+    counted.pipeline = replace(counted.pipeline, cards=changed)
     run(seed=1)
     assert counted.calls() == 2
 

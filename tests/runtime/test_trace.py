@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from mmap import mmap
 from types import TracebackType
 
 import pytest
@@ -96,10 +97,10 @@ def test_each_stage_has_its_own_peak(method: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(peak_memory, "host_peak_method", lambda: method)
     with recording() as recorder:
         with span("large"):
-            block = bytearray(64 * 2**20)
-            block[::4096] = b"1" * len(block[::4096])
-            time.sleep(0.05)
-            del block
+            with mmap(-1, 64 * 2**20) as block:  # fresh pages: an allocator may have old ones left
+                for page in range(0, len(block), 4096):
+                    block[page] = 1
+                time.sleep(0.05)
         with span("small"), span("within"):
             pass
     large, small, within = (piece.host_peak_mib for piece in recorder.spans)

@@ -85,7 +85,7 @@ def test_it_learns_within_seconds(data: Path, tmp_path: Path) -> None:
     after = train_autoencoder(replace(config, budget=Budget(steps=80)), data, tmp_path / "after")
     print("PSNR before and after 80 steps:", before.psnr, after.psnr)
     assert after.steps == 80
-    assert after.psnr["diffuse"] > before.psnr["diffuse"] + 3
+    assert after.psnr["diffuse"] > before.psnr["diffuse"] + 2
     model = load_autoencoder(after.checkpoint)
     assert model.quantiser.is_initialised
     mean, spread = ChartFolder(data).statistics(mirror=True)
