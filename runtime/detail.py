@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
-LIGHTNESS_BLUR, CHROMA_BLUR, HUE_BLUR = 0.7, 3.0, 8.0  # texels of 256
+LIGHTNESS_BLUR, CHROMA_BLUR, HUE_BLUR = 0.9, 16.0, 16.0  # texels of 256
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class DetailConfig:
     tone_spread: float = 0.15  # their standard deviation among people, as `hold` counts it
     light_spread: float = 0.05  # the same for the logarithm of a channel of the light over their mean
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
-    settle: float = 0.7  # from this share of the steps on the rates shrink
-    decay: float = 0.85  # by so much a step
+    settle: float = 0.4  # from this share of the steps on the rates shrink
+    decay: float = 0.8  # by so much a step
 
 
 def refine_detail(
@@ -135,7 +135,7 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     typical = all_skin[all_skin > all_skin.mean()].median()
     dense = (2 * all_skin / typical - 0.2).clamp(0, 1)  # grazing views show little
     share = bare / (all_skin + 1e-6) * dense
-    return (1.3 * blurred(share, 1.0) - 0.3).clamp(0, 1)  # fades out inside the border
+    return (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
