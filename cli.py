@@ -28,6 +28,7 @@ from .cli_options import (
     Step,
     debug_option,
     engine_options,
+    guidance_option,
     out_option,
     progress_bar,
     seed_option,
@@ -106,13 +107,7 @@ def main() -> None:
 @click.argument("photo", type=click.Path(path_type=Path))
 @out_option
 @steps_option
-@click.option(
-    "--guidance",
-    default="full",
-    show_default=True,
-    type=click.Choice(["full", "latent", "none"]),
-    help="latent: without the detail residual; none: condition alone.",
-)
+@guidance_option
 @click.option("--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale.")
 @seed_option
 @click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")

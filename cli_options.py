@@ -40,6 +40,13 @@ out_option = click.option(
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: PyTorch's own choice]")
 steps_option = click.option("--steps", default=50, show_default=True, type=click.IntRange(1, 1000), help="DDIM steps.")
 seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the noise.")
+guidance_option = click.option(
+    "--guidance",
+    default="full",
+    show_default=True,
+    type=click.Choice(["full", "thorough", "fast", "latent", "none"]),
+    help="thorough: a gradient at every step; fast: fewer; latent: without the detail residual; none: condition alone.",
+)
 BACKENDS = ("auto", "eager", "compile", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 DEFAULT_BACKEND = "eager"
 _backend_option = click.option(

@@ -13,6 +13,7 @@ from .cli_options import (
     EXIT_CODES,
     debug_option,
     engine_options,
+    guidance_option,
     progress_bar,
     seed_option,
     steps_option,
@@ -46,10 +47,7 @@ class _Sizes(click.ParamType):
 @engine_options
 @click.option("--compare", metavar="BACKEND", help="Run this one in turn with the other, and print the ratios.")
 @steps_option
-@click.option(
-    "--guidance", default="full", show_default=True, type=click.Choice(["full", "latent", "none"]),
-    help="As in `fitdiff avatar`.",
-)  # fmt: skip
+@guidance_option
 @click.option("--batch", default="1", show_default=True, type=_Sizes(), help="Avatars a run; several sizes, commas.")
 @click.option("--warmup", default=1, show_default=True, type=click.IntRange(0), help="Runs before those that count.")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Runs that count, of each size.")

@@ -82,7 +82,7 @@ def compile_models(sources: GraphSources, make_runner: MakeRunner) -> CompiledMo
             autoencoder=_autoencoder(sources, whole, half, face),
             recogniser=_recogniser(sources.recogniser, pair("recogniser")),
             face_mesh=_running(sources.face_mesh, pair("landmarks")),
-            perceptual=_running(sources.perceptual, pair("perceptual")),
+            perceptual=_perceptual(sources, pair("perceptual")),
             runners=runners,
         )
     except BaseException:
@@ -128,6 +128,16 @@ def _recogniser(recogniser: Recogniser, engine: Function) -> Recogniser:
         return IdentityFeatures(tuple(maps), embedding)
 
     return _running(recogniser, recognise)
+
+
+def _perceptual(sources: GraphSources, engine: Function) -> EfficientNetLite0Features:
+    """Features by engine of what guidance compares, and of any other size as before."""
+    original, size = sources.perceptual, sources.perceptual_size
+
+    def features(x: Tensor) -> tuple[Tensor, ...]:
+        return engine(x) if x.shape[-2:] == (size, size) else original(x)
+
+    return _running(original, features)
 
 
 def _autoencoder(sources: GraphSources, whole: Function, half: Function, face: Function) -> BranchedAutoencoder:

@@ -27,7 +27,6 @@ from ..models.recogniser import IdentityFeatures, Recogniser
 from .graph import Graph, TensorSpec
 from .vjp import TRACED_BATCH, vjp_pair
 
-PERCEPTUAL_SIZE = 224  # pixels of the square picture that guidance compares
 COARSE_STRIDE = LATENT_STRIDE // 2  # texels a latent cell at half the chart's resolution
 GUIDED = ("recogniser", "landmarks", "perceptual", "texture_half", "texture_face")
 
@@ -41,6 +40,7 @@ class GraphSources:
     """The models, frozen and in evaluation mode, and the part of the chart that guidance decodes.
 
     face_window: top, bottom, left and right in latent cells, with whatever margin the caller will cut off.
+    perceptual_size: pixels of the square picture whose features guidance compares.
     """
 
     denoiser: FitDiffDenoiser
@@ -49,6 +49,7 @@ class GraphSources:
     face_mesh: FaceMesh
     perceptual: EfficientNetLite0Features
     face_window: tuple[int, int, int, int]
+    perceptual_size: int
 
 
 def build_graph(name: str, sources: GraphSources) -> Graph:
@@ -271,7 +272,7 @@ def _landmarks(sources: GraphSources) -> Graph:
 
 
 def _perceptual(sources: GraphSources) -> Graph:
-    config, side = sources.perceptual.config, math.ceil(PERCEPTUAL_SIZE / 2)
+    config, side = sources.perceptual.config, math.ceil(sources.perceptual_size / 2)
     outputs: list[TensorSpec] = []
     for index, stage in enumerate(config.stages):
         side = math.ceil(side / stage.stride)
@@ -280,7 +281,7 @@ def _perceptual(sources: GraphSources) -> Graph:
         "perceptual",
         "Features in which pictures are compared.",
         _Perceptual(sources.perceptual),
-        (_image("image", PERCEPTUAL_SIZE),),
+        (_image("image", sources.perceptual_size),),
         tuple(outputs),
     )
 

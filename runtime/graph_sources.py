@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..engines.graphs import GraphSources
 from ..models.denoiser import FitDiffDenoiser
-from .guidance_models import DECODER_MARGIN, GuidanceModels
+from .guidance_models import DECODER_MARGIN, FACE_WINDOW, GuidanceModels
 
 
 def graph_sources(denoiser: FitDiffDenoiser, models: GuidanceModels) -> GraphSources:
@@ -13,5 +13,11 @@ def graph_sources(denoiser: FitDiffDenoiser, models: GuidanceModels) -> GraphSou
     m = DECODER_MARGIN
     window = (top - m, bottom + m, left - m, right + m)
     return GraphSources(
-        denoiser, models.autoencoder, models.recogniser, models.face_mesh, models.perceptual, face_window=window
+        denoiser,
+        models.autoencoder,
+        models.recogniser,
+        models.face_mesh,
+        models.perceptual,
+        face_window=window,
+        perceptual_size=FACE_WINDOW.stop - FACE_WINDOW.start,
     )

@@ -24,7 +24,7 @@ from .detail import DetailConfig
 from .devices import CPU, array_from_tensor, device_from_host, host_from_device
 from .face_chip import chip_grid
 from .face_crop import CROP_SIZE
-from .guidance_models import GuidanceModels
+from .guidance_models import FACE_WINDOW, GuidanceModels
 from .landmark_step import LandmarkStep
 from .photo_target import PhotoTarget
 from .pose import Pose, solve_pose
@@ -62,15 +62,18 @@ class GuidanceConfig:
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
-    texture_interval: int = 2  # guided steps from one decoding of the texture, and its gradient, to the next
+    interval: int = 2  # guided steps from one gradient to the next; between them the last one is followed
     detail: DetailConfig = field(default_factory=DetailConfig)  # after the last step
 
 
 GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
     "full": GuidanceConfig(),
+    "thorough": GuidanceConfig(interval=1),  # a gradient at every guided step
+    "fast": GuidanceConfig(interval=3, detail=DetailConfig(steps=14)),
     "latent": GuidanceConfig(detail=DetailConfig(steps=0)),  # the paper's: nothing but z is guided
     "none": None,
 }
+"""What they cost and what they bring: docs/guidance.md."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,8 @@ class PhotoGuidance:
         self._momentum: Tensor | None = None
         self._energy: Tensor | None = None
         self._around: Tensor | None = None
-        self._maps: Tensor | None = None
-        self._texture_gradient: Tensor | None = None
-        self._calls = self._decoded = 0
+        self._followed: Tensor | None = None
+        self._decoded = self._guided = 0
 
     def __call__(self, z_0: Tensor, step: GuidanceStep) -> Tensor:
         """Wanted change of the normalised estimate z_0 (1, 1, 67, 64)."""
@@ -125,14 +127,19 @@ class PhotoGuidance:
         strength = self.config.final_step + (1 - self.config.final_step) * 0.5 * (1 + math.cos(math.pi * ramp))
         delta, terms = torch.zeros_like(z_0), {}
         alpha_bar = min(step.alpha_bar, 1 / (1 + self.config.prior_noise))
+        looks = self._guided % self.config.interval == 0
+        self._guided += 1
         for _ in range(self.config.inner_steps):
-            gradient, terms = self.gradient(z_0 + delta)
+            if looks or self._followed is None:
+                self._followed, terms = self.gradient(z_0 + delta)
+            gradient = self._followed
             if self.prior is not None:
                 gradient = self.prior(gradient, alpha_bar)
             delta = delta - strength / self.config.inner_steps * self._normalised(gradient)
             with span("landmark_step", "host"):
                 delta = delta + self._towards_landmarks(z_0 + delta)
-        self.record(step.index, step.t, terms)
+        if terms:
+            self.record(step.index, step.t, terms)
         return delta
 
     def record(self, step: int, t: float, terms: Mapping[str, Tensor]) -> None:
@@ -152,22 +159,11 @@ class PhotoGuidance:
     def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of G at z_0, and the value of each term and of G, (1,) each."""
         z = z_0.detach().requires_grad_(True)
-        decodes = self._maps is None or self._calls % self.config.texture_interval == 0
         with torch.enable_grad():
             parts = self.layout.split(self.statistics.denormalise(z))
-            maps = self._face_maps(parts.texture) if decodes or self._maps is None else self._maps
-            estimate = self.estimate(maps, parts)
-            total, terms = self.objective(estimate)
+            total, terms = self.objective(self.estimate(self._face_maps(parts.texture), parts))
             with span("gradient", "engine"):
                 (gradient,) = torch.autograd.grad(total, z)
-        texture = slice(0, self.layout.texture)
-        if self.config.texture_interval > 1:
-            if decodes:
-                self._maps, self._texture_gradient = maps.detach(), gradient.flatten(1)[:, texture].clone()
-            else:  # the texture goes on the way that it was last told
-                assert self._texture_gradient is not None
-                gradient.flatten(1)[:, texture] = self._texture_gradient
-        self._calls += 1
         return gradient, terms
 
     def _face_maps(self, texture: Tensor) -> Tensor:
@@ -202,14 +198,15 @@ class PhotoGuidance:
         surface = project(estimate.camera, models.morphable.landmarks(estimate.vertices))[..., :2]
         by_network = models.face_mesh(self._patch.chips(image))[0]
         mesh_scale = self._mesh_scale
-        inside = mask * image + (1 - mask) * photo
+        face = (..., FACE_WINDOW, FACE_WINDOW)
+        inside = torch.lerp(photo[face], image[face], mask[face])
         return {
             "identity": 1 - models.recogniser.similarity(identity.embedding, target.identity.embedding),
             "identity_perceptual": feature_distance(identity.maps, target.identity.maps) / len(identity.maps),
             "photometric": _photometric(image, photo, mask),
             "landmarks": 0.5 * self._landmark_loss(surface, target.landmarks)
             + 0.5 * self._landmark_loss(by_network[..., :2] / mesh_scale, target.mesh_landmarks[..., :2] / mesh_scale),
-            "perceptual": feature_distance(models.perceptual(inside), target.perceptual, _widened(mask)),
+            "perceptual": feature_distance(models.perceptual(inside), target.perceptual, _widened(mask[face])),
         }
 
     def _landmark_loss(self, points: Tensor, wanted: Tensor) -> Tensor:

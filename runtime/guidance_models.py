@@ -22,6 +22,7 @@ from ..rendering.renderer import HeadRenderer
 from .devices import HostRasteriser
 from .trace import span
 
+FACE_WINDOW = slice(32, 192)  # rows and columns of a crop that hold all of the face's skin: crops are aligned
 DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees its neighbours
 
 

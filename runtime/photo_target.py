@@ -20,7 +20,7 @@ from .devices import array_from_tensor, device_from_host
 from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
-from .guidance_models import GuidanceModels
+from .guidance_models import FACE_WINDOW, GuidanceModels
 from .skin_mask import bare_skin
 
 _LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 3.0), (RIGHT_EYE, 4.0), (LEFT_EYE, 4.0), (RIGHT_BROW, 2.0),
@@ -42,7 +42,7 @@ class PhotoTarget:
     mesh_from_crop: Tensor  # (1, 2, 3): the landmark network's region, on the CPU
     identity: IdentityFeatures
     mesh_landmarks: Tensor  # (1, 468, 3) in the landmark network's pixels
-    perceptual: tuple[Tensor, ...]
+    perceptual: tuple[Tensor, ...]  # features of the photo within FACE_WINDOW
     is_monochrome: bool
 
 
@@ -57,8 +57,7 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
     device = models.device
     with torch.no_grad():
         (seen,) = device_from_host(device, image)
-        perceptual = models.perceptual(seen)
-        hidden = models.occlusion.hidden(seen, perceptual, guides.to(device))
+        hidden = models.occlusion.hidden(seen, models.perceptual(seen), guides.to(device))
     likelihood = torch.from_numpy(bare_skin(array_from_tensor(hidden[0, 0])))
     outside = torch.from_numpy(~masks.skin_hull & crop.inside_photo)
     background = image[..., outside].mean(2) if outside.any() else image.mean((2, 3))
@@ -87,7 +86,7 @@ def photo_target(crop: FaceCrop, models: GuidanceModels) -> PhotoTarget:
             mesh_from_crop=mesh_from_crop,
             identity=models.recogniser(chip.to(device)),
             mesh_landmarks=models.face_mesh(patch.to(device))[0],
-            perceptual=perceptual,
+            perceptual=models.perceptual(seen[..., FACE_WINDOW, FACE_WINDOW]),
             is_monochrome=crop.is_monochrome,
         )
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from ..runtime.face_chip import chip_transform, warp_chip
 from .data_folder import check_data_folder
 from .devices import Workers
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]  # crops (B, 3, 224, 224) sRGB in [0, 1]
+Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+"""(S, S, 3) float32 sRGB in [0, 1] and its landmarks (468, 2) px -> the picture of another day, like it."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ def prepare(
     )
     features = folder / f"features-{_key(source, trained_with.recogniser_sha256, *map(str, _identity(config)))}"
     photos = np.load(folder / "photos.npy", mmap_mode="r")
-    points = faces["five_points"]
-    _cached(features, lambda new: _write_features(new, photos, points, recogniser, config, augmentation, quiet))
+    _cached(features, lambda new: _write_features(new, photos, faces, recogniser, config, augmentation, quiet))
 
     map_index = faces["map_index"].astype(np.int64)
     out = np.isin(map_index, np.array(index["held_out"], dtype=np.int64))
@@ -183,7 +183,7 @@ def _write_latents(folder: Path, maps: np.ndarray, autoencoder: BranchedAutoenco
 def _write_features(
     folder: Path,
     photos: np.ndarray,
-    five_points: np.ndarray,
+    faces: Mapping[str, np.ndarray],
     recogniser: Recogniser,
     config: FeatureConfig,
     augmentation: Augmentation | None,
@@ -200,11 +200,16 @@ def _write_features(
     embedding = np.zeros((*size, recogniser.embedding_size), np.float32)
     for version in range(config.variants):
         for batch in _batches(len(photos), config.batch, f"features, version {version + 1}", quiet):
-            crops = torch.from_numpy(np.array(photos[batch])).to(device).permute(0, 3, 1, 2).float() / 255
-            points = five_points[batch].astype(np.float64)
+            pictures = np.array(photos[batch]).astype(np.float32) / 255
+            points = faces["five_points"][batch].astype(np.float64)
             if version:
-                crops = augmentation(crops, generator) if augmentation else crops
+                if augmentation:
+                    numbers = range(batch.start, batch.stop)
+                    chances = (np.random.default_rng([config.seed, version, number]) for number in numbers)
+                    spots = faces["landmarks"][batch]
+                    pictures = np.stack([augmentation(*each) for each in zip(pictures, spots, chances, strict=True)])
                 points = points + config.point_jitter * torch.randn(points.shape, generator=generator).numpy()
+            crops = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2)
             transforms = np.stack([chip_transform(p, recogniser.chip_template) for p in points])
             chips = warp_chip(crops, torch.from_numpy(transforms).float(), recogniser.chip_size)
             features = recogniser(chips)

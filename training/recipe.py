@@ -22,7 +22,7 @@ from ..models.recogniser import load_recogniser
 from ..rendering.head_atlas import load_head_atlas
 from .data_folder import check_data_folder
 from .devices import start_workers
-from .diffusion_data import prepare
+from .diffusion_data import FeatureConfig, prepare
 from .diffusion_losses import vertex_gram
 from .identity_losses import RenderedIdentityLosses
 from .occluder_painting import paint_occluders
@@ -32,6 +32,8 @@ from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, tra
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
 from .train_occlusion import OcclusionResult, OcclusionTrainingConfig, train_occlusion
 
+PAINTED = FeatureConfig(variants=4, augmentation_name="occluders-1")
+"""Synthetic heads are bald and bare; three more versions of each photo have hair, clothes, and things over the face."""
 NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
 
 
@@ -98,11 +100,17 @@ def train_default_diffusion(
     recogniser, network = recogniser.to(workers.device), network.to(workers.device)
     quiet = config.quiet or not workers.is_first
     with workers.first_alone():
-        prepared = prepare(data, network, recogniser, trained_with, quiet=quiet, layout=layout)
+        prepared = prepare(
+            data, network, recogniser, trained_with, PAINTED, _painted_over, quiet=quiet, layout=layout
+        )
     gram = vertex_gram(morphable.identity_basis, morphable.expression_basis)
     atlas = load_head_atlas(size=512)[0].to(workers.device)
     losses = RenderedIdentityLosses(data, network, morphable.to(workers.device), atlas, recogniser)
     return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses, init=init)
+
+
+def _painted_over(picture: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return paint_occluders(picture, landmarks, rng)[0]
 
 
 def train_default_occlusion(

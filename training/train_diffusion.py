@@ -65,7 +65,7 @@ class DiffusionTrainingConfig:
     identity_every: int = 10  # steps between two that have identity losses
     identity_samples: int = 1  # of the batch
     prior_folds: int = 4
-    prior_photos: int = 20_000  # at most so many for the closed-form fit
+    prior_photos: int = 20_000  # at most so many, each in all its versions, for the closed-form fit
     bfloat16: bool = True
     device: str | None = None  # cpu or cuda; None takes a GPU where there is one
     num_threads: int | None = None
@@ -211,9 +211,11 @@ class DiffusionTrainer:
         order = torch.randperm(len(self.data.training), generator=torch.Generator().manual_seed(config.seed))
         photos = np.sort(self.data.training[order[: config.prior_photos].numpy()])
         model.conditioner.set_channel_moments(self.data.features(photos[:: max(1, len(photos) // 512)]))
+        photos, versions = np.repeat(photos, self.data.versions), np.tile(np.arange(self.data.versions), len(photos))
         z_0 = statistics.normalise(self.data.latents(photos, self.layout)).flatten(1)
-        chunks = np.array_split(photos, max(1, len(photos) // 256))
-        inputs = torch.cat([pooled_inputs(self.data.features(c), config.model.prior_grid) for c in chunks])
+        chunks = np.array_split(np.arange(len(photos)), max(1, len(photos) // 256))
+        features = (self.data.features(photos[chunk], versions[chunk]) for chunk in chunks)
+        inputs = torch.cat([pooled_inputs(each, config.model.prior_grid) for each in features])
         fit = linear_prior_from_data(
             z_0,
             inputs,
@@ -355,12 +357,13 @@ class DiffusionTrainer:
         model, workers, generator = self.model, self.workers, torch.Generator().manual_seed(t)
         sums = torch.zeros(2, 2)  # model or prior, texture or vector
         for batch in np.array_split(photos, max(1, len(photos) // self.config.batch)):
+            versions = batch % self.data.versions
             z_0 = model.statistics.normalise(workers.moved(self.data.latents(batch, self.layout)))
             noise = workers.moved(torch.randn(z_0.shape, generator=generator))
             steps, present = (torch.full((len(batch),), value, device=workers.device) for value in (t, given))
             alpha_bar = model.denoiser.alphas_cumprod[steps][:, None]
             z_t = add_noise(z_0, noise, alpha_bar[:, :, None, None])
-            features = _chosen(present.bool(), self.data.features(batch, workers=workers), self.empty)
+            features = _chosen(present.bool(), self.data.features(batch, versions, workers), self.empty)
             conditioning = model.conditioner(features, present)
             predicted = model.denoiser(z_t, steps, conditioning)
             expected = model.denoiser.expected_noise(z_t, alpha_bar, conditioning)

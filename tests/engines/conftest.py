@@ -64,4 +64,5 @@ def small_sources() -> GraphSources:
         random_network(FaceMesh(FaceMeshConfig(64, 4, (4, 8, 12), 12, 1, 8))),
         random_network(EfficientNetLite0Features(EfficientNetLite0Config(stem_width=4, stages=stages))),
         (2, 13, 3, 12),
+        64,
     )

@@ -77,6 +77,7 @@ def test_gradient_of_the_embedded_networks(network: str, default_models: Path, s
         load_face_mesh()[0],
         load_perceptual()[0],
         (10, 30, 12, 30),
+        160,
     )
     forward, gradient = build_pair(network, sources)
     outputs = sum(spec.name.endswith("_cotangent") for spec in gradient.inputs)

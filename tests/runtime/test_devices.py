@@ -302,7 +302,7 @@ def test_the_whole_loop_stays_on_the_device(
 
 def test_what_a_guided_step_waits_for(small_assets: Path, crop: FaceCrop) -> None:
     """For the points that the pose is solved from, twice; for the vertices; for how many pixels they cover."""
-    config = GuidanceConfig(texture_interval=1)
+    config = GuidanceConfig(interval=1)
     with pretended_gpu() as waits:
         pipeline = load_pipeline(small_assets, device="cuda")
         guide = PhotoGuidance(

@@ -292,7 +292,9 @@ def test_maps_and_photos_are_encoded_once(tmp_path: Path) -> None:
     layout = LatentLayout(texture_size=8, identity=4, expression=2, light=2)
 
     def run(config: FeatureConfig, trained_with: TrainedWith = TRAINED_WITH) -> DiffusionData:
-        return prepare(tmp_path, autoencoder, recogniser, trained_with, config, lambda crops, g: 1 - crops, quiet=True)
+        return prepare(
+            tmp_path, autoencoder, recogniser, trained_with, config, lambda picture, *_: 1 - picture, quiet=True
+        )
 
     data = run(FeatureConfig(variants=2))
     calls = recogniser.calls
