@@ -20,29 +20,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
+from .cli_batch import batch
 from .cli_engines import engines
 from .cli_evaluate import evaluate
+from .cli_export import convert, export_options, tell_export
+from .cli_import import import_model
 from .cli_options import (
     DEBUG,
     EXIT_CODES,
     Step,
     debug_option,
-    engine_options,
     guidance_option,
     out_option,
     progress_bar,
     seed_option,
     steps_option,
-    threads_option,
 )
+from .cli_presets import loading_options, preset_summary
 from .cli_profile import profile
 from .cli_train import synthesize, train
+from .cli_validate import validate
+from .cli_view import view
 from .errors import FitDiffError, MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .engines.options import Precision
+    from .exporter.options import ExportOptions
     from .runtime.pipeline import FitDiffPipeline
 
 
@@ -111,22 +115,23 @@ def main() -> None:
 @click.option("--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale.")
 @seed_option
 @click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")
-@engine_options
-@threads_option
+@export_options
+@loading_options
 @debug_option
 def avatar(
-    photo: Path, out: Path, steps: int, guidance: str, cfg: float, seed: int, face: int | None, backend: str,
-    device: str, precision: Precision, threads: int | None,
+    photo: Path, out: Path, steps: int, guidance: str, cfg: float, seed: int, face: int | None,
+    loading: dict[str, Any], export: ExportOptions,
 ) -> None:  # fmt: skip
     """Make the avatar of one photographed face.
 
     \b
     Writes into the folder, all or nothing:
-      avatar.glb   whole head, materials, 52 blendshapes
-      maps/        diffuse_albedo.png, specular_albedo.png, normal.png
-      render.png   the avatar in the photo's camera and light, over the photo
-      preview.png  photo, overlay, turntable and maps on one sheet
-      report.json  options, models, seconds, memory, guidance terms, similarity
+      avatar.glb      whole head, materials, 52 blendshapes; SK_FitDiffHead.glb and so on with --target
+      avatar.fitdiff  the avatar itself, for fitdiff convert
+      maps/           diffuse_albedo.png, specular_albedo.png, normal.png
+      render.png      the avatar in the photo's camera and light, over the photo
+      preview.png     photo, overlay, turntable and maps on one sheet
+      report.json     options, models, seconds, memory, guidance terms, similarity
 
     \b
     Example:
@@ -134,9 +139,10 @@ def avatar(
     """
     from .exporter.avatar_folder import write_avatar_folder
     from .runtime.face_crop import crop_face
+    from .runtime.loading import load_pipeline
     from .runtime.outputs import whole_folder
     from .runtime.photo import load_photo
-    from .runtime.pipeline import AvatarOptions, load_pipeline
+    from .runtime.pipeline import AvatarOptions
     from .runtime.report import StageClock
 
     clock = StageClock()
@@ -145,9 +151,7 @@ def avatar(
             loaded = load_photo(photo)
         step("models")
         with clock.stage("load"):
-            pipeline = load_pipeline(
-                threads=threads, backend=backend, device=device, precision=precision, on_engine=_told(step)
-            )
+            pipeline = load_pipeline(**loading, on_engine=_told(step))
         step("face")
         with clock.stage("crop"):
             crop = crop_face(loaded, pipeline.detector, pipeline.models.face_mesh, face)
@@ -155,15 +159,12 @@ def avatar(
         options = AvatarOptions(steps, guidance, cfg, seed)
         result = pipeline.avatar(crop, options, clock, lambda done, total: step(f"step {done} of {total}"))
         step("files")
-        used = {"face": face, "threads": threads}
-        summary, report = write_avatar_folder(result, pipeline.renderer, folder, clock, crop, used)
+        used = {"face": face, "threads": loading["threads"]}
+        summary, report = write_avatar_folder(result, pipeline.renderer, folder, clock, crop, used, export)
     for note in report.notes:
         click.echo(f"fitdiff: note: {note}", err=True)
     measured = "".join(f", {name} {value:.3f}" for name, value in report.similarity.items())
-    click.echo(
-        f"{out / 'avatar.glb'}: {summary.triangles} triangles, {len(summary.morph_targets)} blendshapes, "
-        f"{summary.bytes / 2**20:.1f} MiB"
-    )
+    tell_export(out, summary)
     click.echo(f"{report.seconds:.1f} s, peak {report.stages[-1].peak_mib:.0f} MiB{measured}")
 
 
@@ -175,12 +176,12 @@ def avatar(
 )
 @steps_option
 @seed_option
-@engine_options
-@threads_option
+@export_options
+@loading_options
 @debug_option
 def sample(
-    count: int, out: Path | None, sheet: Path | None, steps: int, seed: int, backend: str, device: str,
-    precision: Precision, threads: int | None,
+    count: int, out: Path | None, sheet: Path | None, steps: int, seed: int, loading: dict[str, Any],
+    export: ExportOptions,
 ) -> None:  # fmt: skip
     """Make faces of nobody: a folder each with asset, maps and preview, and a contact sheet of all.
 
@@ -191,13 +192,12 @@ def sample(
     """
     if (out is None) == (sheet is None):
         raise click.UsageError("One of '--out' and '--sheet' is needed.")
-    from .runtime.pipeline import AvatarOptions, load_pipeline
+    from .runtime.loading import load_pipeline
+    from .runtime.pipeline import AvatarOptions
 
     if sheet is not None:
         with progress_bar("sample", count) as step:
-            pipeline = load_pipeline(
-                threads=threads, backend=backend, device=device, precision=precision, on_engine=_told(step)
-            )
+            pipeline = load_pipeline(**loading, on_engine=_told(step))
             _sheet_of_samples(pipeline, count, sheet, steps, seed, step)
         click.echo(f"{sheet}: {count} {'face' if count == 1 else 'faces'}")
         return
@@ -211,16 +211,15 @@ def sample(
 
     tiles: list[Tile] = []
     with whole_folder(out) as folder, progress_bar("sample", count * (steps + 1) + 1) as step:
-        pipeline = load_pipeline(
-            threads=threads, backend=backend, device=device, precision=precision, on_engine=_told(step)
-        )
+        pipeline = load_pipeline(**loading, on_engine=_told(step))
         step("steps")
         for number in range(seed, seed + count):
             clock = StageClock()
             text = f"face {number - seed + 1} of {count}"
             result = pipeline.sample(AvatarOptions(steps, "none", 1.0, number), clock, lambda *_, text=text: step(text))
-            used = {"threads": threads}
-            write_avatar_folder(result, pipeline.renderer, folder / f"face_{number:04d}", clock, None, used)
+            used = {"threads": loading["threads"]}
+            face = folder / f"face_{number:04d}"
+            write_avatar_folder(result, pipeline.renderer, face, clock, None, used, export)
             tiles.append(Tile(portrait(result, pipeline.renderer), f"seed {number}"))
             step(text)
         (folder / "contact.png").write_bytes(png_from_pixels(contact_sheet(tiles), "srgb"))
@@ -294,12 +293,14 @@ def models() -> None:
             table.add_row(*map(escape, cells))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)
+    for line in preset_summary():
+        click.echo(line)
     absent = [model.name for model in found if model.card is None]
     if absent:
         raise MissingError("models", f"no usable {', '.join(absent)}", "all of the preset", "run fitdiff doctor")
 
 
-for command in (synthesize, train, evaluate, engines, profile):
+for command in (batch, convert, view, validate, import_model, synthesize, train, evaluate, engines, profile):
     main.add_command(command)
 
 

@@ -6,8 +6,7 @@ Heavy imports stand inside the commands, as in `cli`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .cli_options import EXIT_CODES, debug_option
-from .errors import FitDiffError
+from .cli_options import EXIT_CODES, debug_option, progress_bar
+from .errors import FitDiffError, UsageError
 
 if TYPE_CHECKING:
     from .engines.cache import CacheEntry, EngineCache
@@ -47,10 +45,17 @@ def engines() -> None:
     "--max-batch", default=1, show_default=True, type=click.IntRange(1),
     help="1 builds for single images, more for every batch up to that.",
 )  # fmt: skip
+@click.option(
+    "--refittable", is_flag=True,
+    help="TensorRT plans that take the weights of a later checkpoint without a build. Building them needs a GPU.",
+)  # fmt: skip
 @cache_option
 @debug_option
-def build(backend: str, names: tuple[str, ...], precision: Precision, max_batch: int, root: Path | None) -> None:
-    """Build what is not in the cache yet. What is there and whole is kept.
+def build(
+    backend: str, names: tuple[str, ...], precision: Precision, max_batch: int, refittable: bool, root: Path | None
+) -> None:
+    """Build what is not in the cache yet. What is there and whole is kept, and so is a refittable plan of the same
+    architecture: it takes the weights when it is loaded.
 
     \b
     Examples:
@@ -60,36 +65,48 @@ def build(backend: str, names: tuple[str, ...], precision: Precision, max_batch:
     import torch
 
     from .engines.build import backend_to_build, build_engine, check_graph_names, graphs_named, is_about_one_graph
-    from .engines.cache import default_cache_root
+    from .engines.cache import EngineCache, default_cache_root
     from .engines.graphs import GRAPH_NAMES
     from .engines.options import EngineOptions
     from .runtime.graph_sources import graph_sources
-    from .runtime.pipeline import load_pipeline
+    from .runtime.loading import load_pipeline
 
     check_graph_names(names)
     wanted = names or GRAPH_NAMES
     chosen = backend_to_build(backend)
+    if refittable and not chosen.startswith("tensorrt"):
+        raise UsageError("--refittable", f"backend {chosen}", "tensorrt or tensorrt-rtx", "leave it out")
     on_gpu = chosen != "onnxruntime" and torch.cuda.is_available()
     folder = root or default_cache_root()
-    options = EngineOptions(precision, max_batch, folder, torch.device("cuda" if on_gpu else "cpu"))
+    options = EngineOptions(precision, max_batch, folder, torch.device("cuda" if on_gpu else "cpu"), refit=refittable)
     failed: list[str] = []
-    with _progress() as bars:
-        with bars("models", "loading"):
-            pipeline = load_pipeline()
-            sources = graph_sources(pipeline.denoiser, pipeline.models)
-        graphs = graphs_named(wanted, sources)
+    with progress_bar("engines", len(wanted) + 1) as step:
+        step("loading the models", 0)
+        pipeline = load_pipeline()
+        graphs = graphs_named(wanted, graph_sources(pipeline.denoiser, pipeline.models), EngineCache(folder))
+        step("", 1)
         for name in wanted:
-            with bars(name, "tracing") as bar:
-                try:
-                    path = build_engine(next(graphs), chosen, options, bar.told)
-                except FitDiffError as error:
-                    if not is_about_one_graph(error):
-                        raise
-                    failed.append(name)
-                    click.echo(f"fitdiff: {error}", err=True)
-                    continue
-            made = f"built in {bar.seconds:.1f} s" if bar.was_told else "in the cache"
-            click.echo(f"{name}: {chosen}, {precision}, {path.stat().st_size / 2**20:.1f} MiB, {made}")
+            start, was_told = time.monotonic(), False
+
+            def tell(text: str, share: float, name: str = name) -> None:
+                nonlocal was_told
+                was_told = True
+                step(f"{name}: {text}" + (f", {share:.0%}" if share else ""), 0)
+
+            step(f"{name}: looking for it", 0)
+            try:
+                engine = build_engine(next(graphs), chosen, options, tell)
+            except FitDiffError as error:
+                if not is_about_one_graph(error):
+                    raise
+                failed.append(name)
+                click.echo(f"fitdiff: {error}", err=True)
+                continue
+            finally:
+                step("", 1)
+            made = f"made in {time.monotonic() - start:.1f} s" if was_told else "in the cache"
+            made += ", takes its weights when it is loaded" if engine.needs_refit else ""
+            click.echo(f"{name}: {chosen}, {precision}, {engine.path.stat().st_size / 2**20:.1f} MiB, {made}")
     if failed:
         remedy = "see the messages above; these graphs can run on another backend"
         raise FitDiffError(f"engines for {chosen}", f"none of {', '.join(failed)}", "all graphs", remedy)
@@ -118,7 +135,8 @@ def list_engines(as_json: bool, root: Path | None) -> None:
         table.add_row(*map(escape, (*_cells(entry), size, _age(entry), entry.problem or "ok")))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)
-    click.echo(f"{cache.root}: {len(entries)} files, {_mib(sum(entry.bytes for entry in entries))}")
+    total = sum(entry.bytes + entry.kernel_bytes for entry in entries)
+    click.echo(f"{cache.root}: {len(entries)} {'file' if len(entries) == 1 else 'files'}, {_mib(total)}")
 
 
 @engines.command(epilog=EXIT_CODES)
@@ -157,7 +175,9 @@ def verify(repair: bool, root: Path | None) -> None:
 @cache_option
 @debug_option
 def prune(older_than: float | None, unused_versions: bool, everything: bool, root: Path | None) -> None:
-    """Delete engines, and what unfinished builds left. What another process is building stays.
+    """Delete engines, what TensorRT-RTX finished of them for a GPU, and what unfinished builds left.
+
+    What another process is building stays.
 
     \b
     Examples:
@@ -173,7 +193,8 @@ def prune(older_than: float | None, unused_versions: bool, everything: bool, roo
             size = _remove(cache, entry)
             if size is not None:
                 freed, removed = freed + size, removed + 1
-                click.echo(f"{_title(entry)}: {_mib(size)}")
+                kernels = f", with kernels for its GPU, {_mib(entry.kernel_bytes)}" if entry.kernel_bytes else ""
+                click.echo(f"{_title(entry)}: {_mib(size)}{kernels}")
     click.echo(f"{cache.root}: {removed} {'engine' if removed == 1 else 'engines'} removed, {_mib(freed)} freed")
 
 
@@ -203,8 +224,8 @@ def _is_unused(entry: CacheEntry) -> bool:
 def _described(entry: CacheEntry) -> dict[str, Any]:
     manifest = asdict(entry.manifest) if entry.manifest else None
     return {
-        "path": str(entry.path), "bytes": entry.bytes, "age_days": entry.age_days, "state": entry.problem or "ok",
-        "manifest": manifest,
+        "path": str(entry.path), "bytes": entry.bytes, "kernel_bytes": entry.kernel_bytes, "age_days": entry.age_days,
+        "state": entry.problem or "ok", "manifest": manifest,
     }  # fmt: skip
 
 
@@ -214,6 +235,8 @@ def _cells(entry: CacheEntry) -> tuple[str, str, str, str, str]:
     graph, profile = str(key.get("graph", entry.name[:12])), str(key.get("profile", ""))
     if entry.manifest and entry.manifest.kind == "onnx":
         return graph, "onnx", "fp16" if key.get("half") else "fp32", profile, ""
+    if entry.manifest and entry.manifest.kind == "trace":
+        return graph, "trace", "", "", ""
     gpu = " ".join(str(key[name]) for name in ("gpu_name", "compute_capability") if key.get(name))
     backend = f"{key.get('backend', '')} {key.get('backend_version', '')}".strip()
     return graph, backend, str(key.get("precision", "")), profile, gpu
@@ -232,46 +255,3 @@ def _age(entry: CacheEntry) -> str:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:.1f} MiB"
-
-
-class _Bar:
-    """The line of one graph in the display."""
-
-    def __init__(self, progress: Progress, name: str, text: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(name, total=None, text=text)
-        self.was_told = False
-
-    def told(self, text: str, share: float) -> None:
-        self.was_told = True
-        self._progress.update(self._task, text=text, completed=share, total=1.0 if share else None)
-
-    @property
-    def seconds(self) -> float:
-        return self._progress.tasks[self._task].elapsed or 0.0
-
-    def end(self) -> None:
-        self._progress.update(self._task, text="", completed=1.0, total=1.0)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, str], Any]]:
-    """Bars on stderr, one a graph, where that is a terminal; yields `bar(name, text)`, a context."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-
-        @contextmanager
-        def bar(name: str, text: str) -> Iterator[_Bar]:
-            made = _Bar(progress, name, text)
-            try:
-                yield made
-            finally:
-                made.end()
-
-        yield bar

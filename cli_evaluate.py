@@ -157,7 +157,7 @@ def evaluate_geometry(
 
 
 def _pipeline(threads: int | None) -> FitDiffPipeline:
-    from .runtime.pipeline import load_pipeline
+    from .runtime.loading import load_pipeline
 
     return load_pipeline(threads=threads)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .cli_options import EXIT_CODES, debug_option, out_option, progress_bar, seed_option, threads_option
+from .cli_presets import preset_option
 from .errors import MissingError
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from .training.train_occlusion import OcclusionTrainingConfig
 
     _Config = TypeVar("_Config", AutoencoderTrainingConfig, DiffusionTrainingConfig, OcclusionTrainingConfig)
+
+
+_morphable_option = click.option(
+    "--morphable", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.safetensors",
+    help="A model of `import-model`. [default: the embedded one]",
+)  # fmt: skip
 
 
 @click.command(epilog=EXIT_CODES)
@@ -43,10 +50,11 @@ if TYPE_CHECKING:
     "--sheet", type=click.Path(path_type=Path, dir_okay=False),
     help="Write a JPEG of 64 faces in three lights; without --out, only that.",
 )  # fmt: skip
+@_morphable_option
 @debug_option
 def synthesize(
     skins: Path, out: Path | None, count: int, photos: int, seed: int, workers: int, held_out_source: str | None,
-    sheet: Path | None,
+    sheet: Path | None, morphable: Path | None,
 ) -> None:  # fmt: skip
     """Make training data without anybody's face. docs/training.md says where skins are found.
 
@@ -62,11 +70,12 @@ def synthesize(
     if sheet is not None:
         from .training.contact_sheet import contact_sheet, write_sheet
 
-        write_sheet(sheet, contact_sheet(skins, seed=seed))
+        write_sheet(sheet, contact_sheet(skins, seed=seed, morphable=morphable))
         click.echo(f"{sheet}: 64 faces")
     if out is None:
         return
-    config = SynthesisConfig(skins, count, photos, seed, workers=workers, held_out_source=held_out_source)
+    config = SynthesisConfig(skins, count, photos, seed, workers=workers, held_out_source=held_out_source,
+                             morphable=morphable)  # fmt: skip
     with progress_bar("synthesize", 2 * count) as step:
         synthesize(config, out, lambda stage, done, total: step(f"{stage} {done} of {total}"))
     click.echo(f"{out}: {count} faces, {count * photos} photographs")
@@ -161,9 +170,11 @@ def train_import(origin: Path, out: Path, held_out: float) -> None:
 
 @train.command("autoencoder", epilog=EXIT_CODES)
 @_training_options
+@preset_option
 def train_autoencoder(
-    data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None, **options: Any
-) -> None:
+    data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None, preset: str,
+    **options: Any,
+) -> None:  # fmt: skip
     """Train the branched autoencoder on the maps of a data folder.
 
     \b
@@ -176,7 +187,7 @@ def train_autoencoder(
     from .training.state import Budget
 
     config = _configured(default_autoencoder_config(Budget(steps, minutes)), **options)
-    result = train_default_autoencoder(config, data, out, resume, init)
+    result = train_default_autoencoder(config, data, out, resume, init, preset)
     psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in result.psnr.items())
     _say_once(f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, held out: {psnr}")
 
@@ -186,9 +197,18 @@ def train_autoencoder(
 @click.option(
     "--autoencoder", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train autoencoder`."
 )
+@click.option(
+    "--versions",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of each photo; those after the first get hair, clothes and things over the face.",
+)
+@_morphable_option
+@preset_option
 def train_diffusion(
     data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None,
-    autoencoder: Path, **options: Any,
+    autoencoder: Path, versions: int, morphable: Path | None, preset: str, **options: Any,
 ) -> None:  # fmt: skip
     """Train conditioner and denoiser on the latents and photographs of a data folder.
 
@@ -202,7 +222,7 @@ def train_diffusion(
     from .training.train_diffusion import DiffusionTrainingConfig
 
     config = _configured(DiffusionTrainingConfig(Budget(steps, minutes)), **options)
-    result = train_default_diffusion(config, data, autoencoder, out, resume, init)
+    result = train_default_diffusion(config, data, autoencoder, out, resume, init, morphable, preset, versions)
     ratio = result.validation["ratio"]
     _say_once(
         f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, "

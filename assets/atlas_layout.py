@@ -43,7 +43,7 @@ def makehuman_from_face_chart(chart: np.ndarray) -> np.ndarray:
     return np.stack([x / 1024, 1 - y / 1024], -1)
 
 
-def _fit(uv: np.ndarray, rect: tuple[int, int, int, int]) -> np.ndarray:
+def fit_to_rect(uv: np.ndarray, rect: tuple[int, int, int, int]) -> np.ndarray:
     """Stretch the bounding box of some UVs (v up) to a rectangle of the atlas, less a margin of 4 pixels."""
     low, high = uv.reshape(-1, 2).min(0), uv.reshape(-1, 2).max(0)
     unit = (uv - low) / (high - low)
@@ -52,7 +52,7 @@ def _fit(uv: np.ndarray, rect: tuple[int, int, int, int]) -> np.ndarray:
     return (np.array([x + 4, y + 4]) + unit * np.array([width - 8, height - 8])) / ATLAS_SIZE
 
 
-def _eye_uv(corners: np.ndarray) -> np.ndarray:
+def eye_uv(corners: np.ndarray) -> np.ndarray:
     """Azimuthal projection of an eyeball about its gaze (+Z): the pupil in the middle, the rear pole on the rim.
 
     corners: (F, 3, 3) positions. The radius is (angle / pi) ** EYE_EXPONENT, which gives the iris half the width.
@@ -85,15 +85,15 @@ def atlas_uv(
     uv = np.zeros(source.shape, np.float64)
     x, y, size = FACE_BLOCK
     uv[island] = (np.array([x, y]) + face_chart_from_makehuman(source[island]) * size) / ATLAS_SIZE
-    uv[neck] = _fit(source[neck], NECK_RECT)
+    uv[neck] = fit_to_rect(source[neck], NECK_RECT)
     right = socket & (corners[..., 0].mean(1) < 0)
-    uv[right] = _fit(source[right], SOCKET_RECTS["right"])
+    uv[right] = fit_to_rect(source[right], SOCKET_RECTS["right"])
     left = socket & ~right
-    uv[left] = _fit(source[left], SOCKET_RECTS["left"])
-    uv[part["mouth"]] = _fit(source[part["mouth"]], MOUTH_RECT)
-    uv[part["eye_left"]] = _eye_uv(corners[part["eye_left"]])
-    uv[part["eye_right"]] = _eye_uv(corners[part["eye_right"]])
-    uv[part["teeth"]] = _fit(source[part["teeth"]], TEETH_RECT)
-    uv[part["tongue"]] = _fit(source[part["tongue"]], TONGUE_RECT)
-    uv[part["lashes"]] = _fit(source[part["lashes"]], LASH_RECT)
+    uv[left] = fit_to_rect(source[left], SOCKET_RECTS["left"])
+    uv[part["mouth"]] = fit_to_rect(source[part["mouth"]], MOUTH_RECT)
+    uv[part["eye_left"]] = eye_uv(corners[part["eye_left"]])
+    uv[part["eye_right"]] = eye_uv(corners[part["eye_right"]])
+    uv[part["teeth"]] = fit_to_rect(source[part["teeth"]], TEETH_RECT)
+    uv[part["tongue"]] = fit_to_rect(source[part["tongue"]], TONGUE_RECT)
+    uv[part["lashes"]] = fit_to_rect(source[part["lashes"]], LASH_RECT)
     return uv.astype(np.float32)

@@ -158,7 +158,7 @@ def draw_lash_alpha(model: MorphableModel, rng: np.random.Generator) -> np.ndarr
     point_uv = {int(v): uv[t, c] for t, row in enumerate(triangles) for c, v in enumerate(row)}
     index = np.array(sorted(point_uv))
     flat = np.array([point_uv[i] for i in index])
-    strips = _connected(triangles)
+    strips = connected_pieces(triangles)
     for strip in strips:
         members = np.isin(index, strip)
         own_uv, own = flat[members], vertices[index[members]]
@@ -186,7 +186,7 @@ def draw_lash_alpha(model: MorphableModel, rng: np.random.Generator) -> np.ndarr
     return cv2.resize(alpha, (ATLAS_SIZE, ATLAS_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def _connected(triangles: np.ndarray) -> list[np.ndarray]:
+def connected_pieces(triangles: np.ndarray) -> list[np.ndarray]:
     """Vertex sets of the connected pieces of a triangle list."""
     pieces: list[set[int]] = []
     for triangle in triangles.tolist():

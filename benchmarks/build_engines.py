@@ -25,7 +25,7 @@ from fitdiff.engines.trt import Flavour, PlanOptions, build_plan, load_flavour
 from fitdiff.engines.trt.loader import gpu_text
 from fitdiff.errors import FitDiffError
 from fitdiff.runtime.graph_sources import graph_sources
-from fitdiff.runtime.pipeline import load_pipeline
+from fitdiff.runtime.loading import load_pipeline
 
 MIB = 2**20
 PRECISIONS = ("fp32", "fp16")

@@ -25,10 +25,11 @@ from fitdiff.rendering.head_atlas import load_head_atlas
 from fitdiff.runtime.face_chip import warp_chip
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance_models import GuidanceModels
+from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.peak_memory import host_peak
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,8 +15,9 @@ from fitdiff.evaluation.identity import picture_before_background
 from fitdiff.evaluation.occluders import OCCLUDERS
 from fitdiff.exporter.sheet import Tile, sheet_from_rows
 from fitdiff.runtime.face_crop import crop_face
+from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import Photo, load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 

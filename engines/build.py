@@ -6,6 +6,7 @@ Knows nothing of where the models come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +21,18 @@ from .options import EngineOptions
 
 BUILDABLE = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 """Backends that leave files in the cache. ONNX Runtime loads the exported file itself."""
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """The file that a backend loads.
+
+    needs_refit: it is for every checkpoint of its architecture, and takes the graph's weights when it is loaded.
+    """
+
+    path: Path
+    needs_refit: bool = False
+
 
 Progress = Callable[[str, float], None]
 """What is being done, and the share of it in [0, 1] that is."""
@@ -51,19 +64,19 @@ def check_graph_names(names: Sequence[str]) -> None:
         raise UsageError("graph", ", ".join(unknown), f"of {', '.join(GRAPH_NAMES)}", "check the spelling")
 
 
-def graphs_named(names: Sequence[str], sources: GraphSources) -> Iterator[Graph]:
-    """The graphs in the order of `names`; the two of a pair are traced once."""
+def graphs_named(names: Sequence[str], sources: GraphSources, cache: EngineCache | None = None) -> Iterator[Graph]:
+    """The graphs in the order of `names`; the two of a pair are traced once, with `cache` only where they must be."""
     pairs: dict[str, Graph] = {}
     for name in names:
         network, _, role = name.rpartition("_")
         other = f"{network}_{'vjp' if role == 'forward' else 'forward'}"
         if name not in pairs and other in names and role in ("forward", "vjp"):
-            pairs |= {graph.name: graph for graph in build_pair(network, sources)}
-        yield pairs.pop(name) if name in pairs else build_graph(name, sources)
+            pairs |= {graph.name: graph for graph in build_pair(network, sources, cache)}
+        yield pairs.pop(name) if name in pairs else build_graph(name, sources, cache)
 
 
-def build_engine(graph: Graph, backend: str, options: EngineOptions, progress: Progress) -> Path:
-    """The file that `backend` loads for a graph, built where the cache does not have it.
+def build_engine(graph: Graph, backend: str, options: EngineOptions, progress: Progress) -> BuiltEngine:
+    """What `backend` loads for a graph, built where the cache does not have it.
 
     Raises as `backend_to_build`, and FitDiffError where the backend cannot build this graph.
     """
@@ -71,11 +84,13 @@ def build_engine(graph: Graph, backend: str, options: EngineOptions, progress: P
         from .trt.loader import load_flavour
         from .trt.plans import plan_file
 
-        return plan_file(graph, options, load_flavour(backend), progress=progress).path
+        plan = plan_file(graph, options, load_flavour(backend), progress=progress)
+        return BuiltEngine(plan.path, plan.needs_refit)
     cache, half = EngineCache(options.cache_dir), options.precision == "fp16"
-    return onnx_file(
+    path = onnx_file(
         cache, graph, dynamic_batch=options.dynamic_batch, half=half, progress=lambda text: progress(text, 0.0)
     )
+    return BuiltEngine(path)
 
 
 def is_about_one_graph(error: FitDiffError) -> bool:

@@ -34,7 +34,8 @@ from ..errors import FitDiffError, UsageError
 from .cache_key import CacheKey, digest_of_fields, sha256_of_file
 
 FORMAT = "fitdiff-engine/1"
-SUFFIXES = (".plan", ".onnx")
+SUFFIXES = (".plan", ".onnx", ".specs")
+KERNELS = ".jit"  # what TensorRT-RTX finished for a GPU, beside its plan; it has a hash of its own
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -55,13 +56,17 @@ class Manifest:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A file in the cache, or what is left of one. problem: why it would not be handed out; empty where it would."""
+    """A file in the cache, or what is left of one.
+
+    problem: why it would not be handed out; empty where it would. kernel_bytes: of what is beside it for its GPU.
+    """
 
     name: str
     path: Path
     bytes: int
     manifest: Manifest | None
     problem: str
+    kernel_bytes: int = 0
 
     @property
     def age_days(self) -> float | None:
@@ -98,8 +103,7 @@ class EngineCache:
         say = progress or (lambda _: None)
         name = key.digest()
         path = self.root / f"{name}{key.suffix}"
-        self._refuse_open_folder()
-        if not self._problem(path, key):  # also from a folder that others filled and that cannot be written
+        if self.find(key):  # also from a folder that others filled and that cannot be written
             return path
         with self._locked(name, say):
             problem = self._problem(path, key)
@@ -111,11 +115,22 @@ class EngineCache:
             self._build(path, key, build)
         return path
 
+    def find(self, key: CacheKey) -> Path | None:
+        """The file of `key` if it is there and agrees with its manifest.
+
+        Raises:
+            UsageError: everybody may write to the folder.
+        """
+        path = self.root / f"{key.digest()}{key.suffix}"
+        self._refuse_open_folder()
+        return None if self._problem(path, key) else path
+
     def entries(self) -> tuple[CacheEntry, ...]:
         """Everything in the folder, each file hashed; oldest last."""
         if not self.root.is_dir():
             return ()
-        files = [path for path in self.root.iterdir() if path.suffix in (*SUFFIXES, ".json") and path.is_file()]
+        kinds = (*SUFFIXES, KERNELS, ".json")
+        files = [path for path in self.root.iterdir() if path.suffix in kinds and path.is_file()]
         found = [self._entry(name, files) for name in sorted({path.stem for path in files})]
         return tuple(sorted(found, key=lambda entry: entry.age_days or 0.0))
 
@@ -143,14 +158,15 @@ class EngineCache:
 
     def _entry(self, name: str, files: list[Path]) -> CacheEntry:
         path = next((p for p in files if p.stem == name and p.suffix in SUFFIXES), None)
+        kernels = sum(p.stat().st_size for p in files if p.stem == name and p.suffix == KERNELS)
         manifest = _read_manifest(self.root / f"{name}.json")
         if path is None:
             path = self.root / f"{name}.plan"
-            return CacheEntry(name, path, 0, manifest, "its file is gone")
+            return CacheEntry(name, path, 0, manifest, "its file is gone", kernels)
         problem = _disagreement(path, manifest)
         if manifest is not None and digest_of_fields(manifest.kind, manifest.key) != name:
             problem = "its manifest belongs to another file"
-        return CacheEntry(name, path, path.stat().st_size, manifest, problem)
+        return CacheEntry(name, path, path.stat().st_size, manifest, problem, kernels)
 
     def _problem(self, path: Path, key: CacheKey) -> str:
         """Why `path` may not be handed out for `key`; empty where it may."""

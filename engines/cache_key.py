@@ -75,6 +75,19 @@ class OnnxKey(CacheKey):
 
 
 @dataclass(frozen=True)
+class TraceKey(CacheKey):
+    """The shapes and types of what a network's pair saves, as JSON."""
+
+    kind: ClassVar[str] = "trace"
+    suffix: ClassVar[str] = ".specs"
+
+    module_sha256: str  # weights and settings of the network
+    description: str  # as in `OnnxKey`, of the network that the pair is made from
+    source_sha256: str  # of the code that traces
+    versions: tuple[str, ...]  # of PyTorch and the packages that export, "name=version", sorted
+
+
+@dataclass(frozen=True)
 class GpuFacts:
     """The GPU that a plan is made for; all empty without one."""
 

@@ -18,8 +18,9 @@ from ..models.autoencoder import BranchedAutoencoder, Origin
 from ..models.conditioner import Conditioner, Conditioning, conditioning_names
 from ..models.denoiser import Denoiser, FitDiffDenoiser
 from ..models.landmarks import FaceMesh
-from ..models.perceptual import EfficientNetLite0Features
+from ..models.perceptual import PerceptualNetwork
 from ..models.recogniser import IdentityFeatures, Recogniser
+from .cache import EngineCache
 from .differentiable import differentiable, owned
 from .graph import Graph
 from .graphs import GraphSources, build_graph, build_pair
@@ -44,7 +45,7 @@ class CompiledModels:
     autoencoder: BranchedAutoencoder
     recogniser: Recogniser
     face_mesh: FaceMesh
-    perceptual: EfficientNetLite0Features
+    perceptual: PerceptualNetwork
     runners: Mapping[str, Runner]
 
     def close(self) -> None:
@@ -53,8 +54,12 @@ class CompiledModels:
             runner.close()
 
 
-def compile_models(sources: GraphSources, make_runner: MakeRunner) -> CompiledModels:
+def compile_models(
+    sources: GraphSources, make_runner: MakeRunner, trace_cache: EngineCache | None = None
+) -> CompiledModels:
     """Every network of a pipeline, with the runners that `make_runner` answers for the graphs of `RUN_GRAPHS`.
+
+    trace_cache: see `pair_from_graph`; for backends that keep their engines in it.
 
     Raises what `make_runner` raises; runners made before that are closed.
     """
@@ -69,7 +74,7 @@ def compile_models(sources: GraphSources, make_runner: MakeRunner) -> CompiledMo
         return lambda *inputs: owned(runner, runner(*inputs))
 
     def pair(name: str) -> Function:
-        forward, vjp = build_pair(name, sources)
+        forward, vjp = build_pair(name, sources, trace_cache)
         outputs = sum(not spec.name.startswith("saved_") for spec in forward.outputs)
         return differentiable(made(forward), made(vjp), outputs)
 
@@ -130,7 +135,7 @@ def _recogniser(recogniser: Recogniser, engine: Function) -> Recogniser:
     return _running(recogniser, recognise)
 
 
-def _perceptual(sources: GraphSources, engine: Function) -> EfficientNetLite0Features:
+def _perceptual(sources: GraphSources, engine: Function) -> PerceptualNetwork:
     """Features by engine of what guidance compares, and of any other size as before."""
     original, size = sources.perceptual, sources.perceptual_size
 
@@ -145,7 +150,7 @@ def _autoencoder(sources: GraphSources, whole: Function, half: Function, face: F
     original = sources.autoencoder
     size, cells = original.config.chart_size, original.latent_size
     top, bottom, left, right = sources.face_window
-    engines = {
+    engines: dict[tuple[int, ...], Function] = {
         (size, cells, cells, 0, 0): whole,
         (size // 2, cells, cells, 0, 0): half,
         (size // 2, bottom - top, right - left, top, left): face,

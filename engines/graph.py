@@ -5,7 +5,9 @@ Knows nothing of backends, files, or of which networks there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -34,21 +36,28 @@ class TensorSpec:
 class Graph:
     """`module` takes one tensor for each of `inputs`, in that order, and answers a tuple, one for each of `outputs`.
 
+    network: the module, or what makes it once it is asked for: what only looks a file up never asks.
     tolerance: the largest error that a float32 engine may have, over the largest magnitude of the output.
     half: the submodules that a half-precision engine computes in half, "" for all of it; what is around them, and
         the `float32` ones inside them, it computes in float32. Both are `fnmatch` patterns of module names.
     saved_by: the graph whose outputs, of the same names, are what this one takes.
+    made_from: the graph whose module this one's is derived from, by this package's code alone.
     """
 
     name: str
     summary: str
-    module: nn.Module
+    network: nn.Module | Callable[[], nn.Module]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     tolerance: float = 1e-3
     half: tuple[str, ...] = ("",)
     float32: tuple[str, ...] = ()
     saved_by: Graph | None = None
+    made_from: Graph | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        return self.network if isinstance(self.network, nn.Module) else self.network()
 
     def example(self, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Random inputs within their ranges; a seed means the same on every machine."""
@@ -60,6 +69,12 @@ class Graph:
             named = zip(self.saved_by.outputs, outputs, strict=True)
             drawn |= {spec.name: value for spec, value in named if spec.name in drawn}
         return tuple(drawn.values())
+
+
+def description_of_graph(graph: Graph) -> str:
+    """Everything about a graph but networks, and what only serves to test it."""
+    told = [field.name for field in fields(graph) if field.name not in ("network", "saved_by", "made_from")]
+    return ", ".join(f"{name}={getattr(graph, name)!r}" for name in told)
 
 
 def _drawn(spec: TensorSpec, batch: int, generator: torch.Generator) -> Tensor:

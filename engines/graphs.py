@@ -9,9 +9,8 @@ Knows the models; knows nothing of ONNX, of backends, or of what is done with th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +21,11 @@ from ..models.conditioner import Conditioner, conditioning_names
 from ..models.denoiser import Denoiser, FitDiffDenoiser
 from ..models.landmark_indices import LANDMARK_COUNT
 from ..models.landmarks import FaceMesh
-from ..models.perceptual import EfficientNetLite0Features
+from ..models.perceptual import PerceptualNetwork
 from ..models.recogniser import IdentityFeatures, Recogniser
+from .cache import EngineCache
 from .graph import Graph, TensorSpec
-from .vjp import TRACED_BATCH, vjp_pair
+from .pairs import pair_from_graph
 
 COARSE_STRIDE = LATENT_STRIDE // 2  # texels a latent cell at half the chart's resolution
 GUIDED = ("recogniser", "landmarks", "perceptual", "texture_half", "texture_face")
@@ -47,12 +47,12 @@ class GraphSources:
     autoencoder: BranchedAutoencoder
     recogniser: Recogniser
     face_mesh: FaceMesh
-    perceptual: EfficientNetLite0Features
+    perceptual: PerceptualNetwork
     face_window: tuple[int, int, int, int]
     perceptual_size: int
 
 
-def build_graph(name: str, sources: GraphSources) -> Graph:
+def build_graph(name: str, sources: GraphSources, cache: EngineCache | None = None) -> Graph:
     """The graph `name`, one of `GRAPH_NAMES`. A pair's two graphs come cheaper from `build_pair`.
 
     Raises:
@@ -63,43 +63,12 @@ def build_graph(name: str, sources: GraphSources) -> Graph:
     network, _, role = name.rpartition("_")
     if network not in GUIDED or role not in ("forward", "vjp"):
         raise UsageError("graph", repr(name), f"one of {', '.join(GRAPH_NAMES)}", "check the spelling")
-    return build_pair(network, sources)[role == "vjp"]
+    return build_pair(network, sources, cache)[role == "vjp"]
 
 
-def build_pair(network: str, sources: GraphSources) -> tuple[Graph, Graph]:
-    """`<network>_forward` and `<network>_vjp`, for a network of `GUIDED`."""
-    return pair_from_graph(_PLAIN[network](sources))
-
-
-def pair_from_graph(graph: Graph) -> tuple[Graph, Graph]:
-    """Forward and gradient with respect to the only input."""
-    forward, gradient = vjp_pair(graph.module, graph.example(TRACED_BATCH))
-    saved = tuple(
-        TensorSpec(f"saved_{index:02d}", (None, *example.shape[1:]), example.dtype, "for the gradient", 0.0, 1.0)
-        for index, example in enumerate(forward.saved_examples)
-    )
-    (image,) = graph.inputs
-    forward_graph = replace(
-        graph,
-        name=f"{graph.name}_forward",
-        summary=f"{graph.summary} Saves what its gradient needs.",
-        module=forward,
-        outputs=(*graph.outputs, *saved),
-    )
-    cotangents = tuple(
-        replace(spec, name=f"{spec.name}_cotangent", meaning=f"gradient of a scalar by {spec.name}", low=-1.0, high=1.0)
-        for spec in graph.outputs
-    )
-    gradient_graph = replace(
-        graph,
-        name=f"{graph.name}_vjp",
-        summary=f"The gradient by {image.name} of: {graph.summary}",
-        module=gradient,
-        inputs=(*saved, *cotangents),
-        outputs=(replace(image, name=f"{image.name}_gradient", meaning=f"gradient of a scalar by {image.name}"),),
-        saved_by=forward_graph,
-    )
-    return forward_graph, gradient_graph
+def build_pair(network: str, sources: GraphSources, cache: EngineCache | None = None) -> tuple[Graph, Graph]:
+    """`<network>_forward` and `<network>_vjp`, for a network of `GUIDED`; see `pair_from_graph`."""
+    return pair_from_graph(_PLAIN[network](sources), cache)
 
 
 class _Recogniser(nn.Module):
@@ -162,7 +131,7 @@ class _Landmarks(nn.Module):
 
 
 class _Perceptual(nn.Module):
-    def __init__(self, perceptual: EfficientNetLite0Features) -> None:
+    def __init__(self, perceptual: PerceptualNetwork) -> None:
         super().__init__()
         self.network = perceptual
 
@@ -272,11 +241,10 @@ def _landmarks(sources: GraphSources) -> Graph:
 
 
 def _perceptual(sources: GraphSources) -> Graph:
-    config, side = sources.perceptual.config, math.ceil(sources.perceptual_size / 2)
-    outputs: list[TensorSpec] = []
-    for index, stage in enumerate(config.stages):
-        side = math.ceil(side / stage.stride)
-        outputs.append(TensorSpec(f"stage_{index}", (None, stage.width, side, side), meaning="features, shallow first"))
+    outputs = (
+        TensorSpec(f"stage_{index}", (None, *shape), meaning="features, shallow first")
+        for index, shape in enumerate(sources.perceptual.feature_shapes(sources.perceptual_size))
+    )
     return Graph(
         "perceptual",
         "Features in which pictures are compared.",

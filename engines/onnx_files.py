@@ -7,14 +7,13 @@ files that a graph is made by, and the versions of what exports it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from .cache import EngineCache
 from .cache_key import OnnxKey
 from .export import export_onnx
 from .fingerprint import sha256_of_module
-from .graph import Graph
+from .graph import Graph, description_of_graph
 from .installed import exporter_versions, source_sha256
 
 
@@ -49,17 +48,11 @@ def onnx_key(graph: Graph, *, dynamic_batch: bool, half: bool, keep_float32: Seq
     """What an exported file depends on."""
     return OnnxKey(
         graph=graph.name,
-        module_sha256=sha256_of_module(graph.module),
-        description=_description(graph),
+        module_sha256=sha256_of_module((graph.made_from or graph).module),  # nothing is traced for a key
+        description=description_of_graph(graph),
         source_sha256=source_sha256(),
         versions=exporter_versions(),
         profile="dynamic" if dynamic_batch else "static",
         half=half,
         keep_float32=tuple(keep_float32),
     )
-
-
-def _description(graph: Graph) -> str:
-    """Everything about a graph but its network, and what only serves to test it."""
-    told = [field.name for field in fields(graph) if field.name not in ("module", "saved_by")]
-    return ", ".join(f"{name}={getattr(graph, name)!r}" for name in told)

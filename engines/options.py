@@ -24,6 +24,8 @@ class EngineOptions:
     threads: within one operator on the CPU, for ONNX Runtime; None is as many as PyTorch uses. PyTorch's own are
         the process's (`torch.set_num_threads`), so its backends leave them alone.
     channels_last: run PyTorch's convolutions on NHWC weights; the other backends choose their own layout.
+    refit: build TensorRT plans whose weights can be replaced by those of another checkpoint; without it such a plan is
+        taken where there is one, and none is made.
     compile_mode: of `torch.compile`; None is the backend's choice for the device.
     """
 
@@ -33,6 +35,7 @@ class EngineOptions:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int | None = None
     channels_last: bool = False
+    refit: bool = False
     compile_mode: str | None = None
 
     def __post_init__(self) -> None:

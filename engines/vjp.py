@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
 
 from .vjp_rules import RULES, Compute, Site
@@ -47,9 +48,11 @@ def vjp_pair(module: nn.Module, example: Sequence[Tensor]) -> tuple[ForwardPass,
     """
     with torch.no_grad():
         tape = Tape(module, example)
-        planner = _Planner(tape, tape.run(example, tape.weights))
-        ones = [torch.ones_like(planner.values[node]) for node in tape.outputs]
-        tape.walk_back(ones, planner)
+        # What is asked for depends on shapes alone, and half precision takes a CPU minutes: nothing is computed here.
+        with FakeTensorMode(allow_non_fake_inputs=True) as shapes:
+            planner = _Planner(tape, tape.run([shapes.from_tensor(each) for each in example], tape.weights))
+            ones = [torch.ones_like(planner.values[node]) for node in tape.outputs]
+            tape.walk_back(ones, planner)
         return ForwardPass(tape, planner), GradientPass(tape, planner)
 
 
@@ -117,13 +120,13 @@ class Walk(ABC):
 
 
 class _Planner(Walk):
-    """Walks back through the values of an example, and notes what is asked for."""
+    """Walks back through the shapes of an example, and notes what is asked for."""
 
     def __init__(self, tape: Tape, values: Values) -> None:
         self.values, self.weights = values, tape.weights
         self.frozen = tape.weights.keys()
         self.saved: dict[str, Callable[[Values], Tensor]] = {}
-        self.constants: dict[str, Tensor] = {}
+        self.made: dict[str, Callable[[], Tensor]] = {}
         self.weights_used: set[fx.Node] = set()
 
     def value(self, node: fx.Node) -> Tensor:
@@ -145,9 +148,15 @@ class _Planner(Walk):
         return saved(self.values)
 
     def constant(self, node: fx.Node, compute: Compute, weight: fx.Node | None) -> Tensor:
-        operands = () if weight is None else (self.weights[weight],)
-        self.constants[f"{node.name}_constant"] = compute(*operands).contiguous()
-        return self.constants[f"{node.name}_constant"]
+        def made() -> Tensor:
+            return compute(*(() if weight is None else (self.weights[weight],))).contiguous()
+
+        self.made[f"{node.name}_constant"] = made
+        return made()
+
+    def constants(self) -> dict[str, Tensor]:
+        """What `constant` was asked for, in numbers."""
+        return {name: made() for name, made in self.made.items()}
 
     def _bytes(self, nodes: Iterable[fx.Node]) -> int:
         return sum(value.numel() * value.element_size() for value in (self.values[n] for n in nodes) if _is(value))
@@ -216,7 +225,7 @@ class GradientPass(NetworkPass):
 
     def __init__(self, tape: Tape, planner: _Planner) -> None:
         weights = {node.name: tape.weights[node] for node in tape.weights if node in planner.weights_used}
-        super().__init__(tape, planner, weights | planner.constants)
+        super().__init__(tape, planner, weights | planner.constants())
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
         narrow = (t if t.dtype == dtype else t.to(dtype) for t, dtype in zip(tensors, self.saved_types, strict=False))

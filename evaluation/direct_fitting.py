@@ -18,7 +18,7 @@ from ..models.latent import LatentLayout, LatentParts, LatentStatistics
 from ..rendering.camera import Camera, project
 from ..rendering.renderer import HeadMapsTensor
 from ..rendering.shader import Light, light_from_latent
-from ..runtime.guidance import Estimate, GuidanceConfig, PhotoGuidance, crop_camera, estimate_from_maps
+from ..runtime.guidance import Estimate, GuidanceConfig, PhotoGuidance, estimate_from_maps
 from ..runtime.guidance_models import GuidanceModels
 from ..runtime.landmark_step import LandmarkStep
 from ..runtime.photo_target import PhotoTarget
@@ -59,7 +59,7 @@ def fit_directly(
     begun = time.perf_counter()
     layout = LatentLayout()
     losses = PhotoGuidance(models, statistics, target, config.guidance)
-    landmark_step = LandmarkStep(models.morphable, statistics)
+    landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices)
     texture = torch.zeros(1, 1, layout.texture_size, layout.texture_size)
     with torch.no_grad():
         mean = models.face_maps(_denormalised(texture, torch.zeros(1, layout.vector), layout, statistics).texture)
@@ -70,7 +70,7 @@ def fit_directly(
     def estimate() -> tuple[Tensor, Estimate]:
         maps = torch.cat([torch.sigmoid(logits + residual), mean[:, 3:]], 1)
         parts = _denormalised(texture, coefficients, layout, statistics)
-        return maps, estimate_from_maps(maps, parts, models, losses.posed, target.background)
+        return maps, estimate_from_maps(maps, parts, models, losses.camera_of, target.background)
 
     adam = torch.optim.Adam([residual, coefficients], lr=config.learning_rate)
     totals: list[float] = []
@@ -84,18 +84,18 @@ def fit_directly(
         with torch.no_grad():
             parts = _denormalised(texture, coefficients, layout, statistics)
             vertices = models.morphable(parts.identity, parts.expression)
-            camera = crop_camera(losses.posed(vertices))
-            shape = coefficients[0, : len(landmark_step.basis)]
+            camera, points = losses.camera_of(vertices), models.surface_points(vertices)
+            shape = coefficients[:, : layout.identity + layout.expression]
             change = landmark_step(
-                shape, vertices, camera, target.landmarks, target.eye_distance, target.landmark_weights
+                shape, points, camera, target.landmarks, target.eye_distance, target.landmark_weights
             )
             shape += config.guidance.landmark_newton * change
     with torch.no_grad():
         maps, fitted = estimate()
         head = models.atlas.compose(maps)
-        surface = project(fitted.camera, models.morphable.landmarks(fitted.vertices))[0, :, :2]
-        distances = (surface - target.landmarks[0]).norm(dim=1)[models.morphable.landmark_valid]
-    error = float(distances.mean()) / target.eye_distance
+        surface = project(fitted.camera, models.surface_points(fitted.vertices))[0, :, :2]
+        distances = (surface - target.landmarks[0]).norm(dim=1)[models.surface_valid]
+    error = float(distances.mean() / target.eye_distance[0])
     light = light_from_latent(fitted.parts.light)
     seconds = time.perf_counter() - begun
     return DirectFit(maps, head, fitted.vertices, light, fitted.camera, error, tuple(totals), seconds)

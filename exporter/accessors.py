@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 _COMPONENT_TYPES = {
+    np.dtype(np.int8): 5120,
     np.dtype(np.uint8): 5121,
+    np.dtype(np.int16): 5122,
     np.dtype(np.uint16): 5123,
     np.dtype(np.uint32): 5125,
     np.dtype(np.float32): 5126,
@@ -41,14 +43,18 @@ class BinaryChunk:
     def __init__(self) -> None:
         self.accessors: list[dict[str, Any]] = []
         self._views: dict[str, _View] = {}
-        self._zeros: dict[tuple[int, bool], int] = {}
+        self._zeros: dict[tuple[int, bool, np.dtype], int] = {}
 
-    def add_vertices(
-        self, view: str, array: npt.NDArray, *, bounds: bool = False, normalized: bool = False
-    ) -> int:
-        """Accessor of a vertex attribute (N, ...); `bounds` writes min and max, which positions must have."""
-        properties = {"byteStride": array.itemsize * array[0].size, "target": ARRAY_BUFFER}
-        accessor = self._dense(view, array, properties)
+    def add_vertices(self, view: str, array: npt.NDArray, *, bounds: bool = False, normalized: bool = False) -> int:
+        """Accessor of a vertex attribute (N, C); `bounds` writes min and max, which positions must have.
+
+        Rows are padded to whole words, as glTF 2.0, 3.6.2.4 wants them.
+        """
+        row = array.itemsize * array.shape[1]
+        padding = -row % 4 // array.itemsize
+        padded = np.pad(array, ((0, 0), (0, padding))) if padding else array
+        properties = {"byteStride": array.itemsize * padded.shape[1], "target": ARRAY_BUFFER}
+        accessor = self._dense(view, padded, properties) | {"type": _ELEMENT_TYPES[array.shape[1:]]}
         if normalized:
             accessor["normalized"] = True
         return self._append(accessor | (_bounds(array) if bounds else {}))
@@ -68,19 +74,27 @@ class BinaryChunk:
         view: str,
         count: int,
         index: npt.NDArray[np.uint32],
-        values: npt.NDArray[np.float32],
+        values: npt.NDArray,
         *,
         bounds: bool = False,
+        normalized: bool = False,
     ) -> int:
         """`count` vectors, zero but for `values` (P, 3) at the increasing `index` (P,); P may be 0."""
-        accessor: dict[str, Any] = {"componentType": 5126, "count": count, "type": "VEC3"}
+        accessor: dict[str, Any] = {"componentType": _COMPONENT_TYPES[values.dtype], "count": count, "type": "VEC3"}
+        if normalized:
+            accessor["normalized"] = True
         if bounds:
-            zero = np.zeros((int(count > len(index)), 3), np.float32)  # a row that stands for all others
+            zero = np.zeros((int(count > len(index)), 3), values.dtype)  # a row that stands for all others
             accessor |= _bounds(np.concatenate([values, zero]))
+        # glTF reads what has no buffer view as zeros. UnityGLTF, Godot before 4.1 and Assimp do not, so all targets
+        # lean on one run of zeros.
+        row = values.dtype.itemsize * 3
+        accessor |= self._zeros_view(count, row + -row % 4)
         if not len(index):
-            if (count, bounds) not in self._zeros:  # glTF reads an accessor without a buffer view as zeros
-                self._zeros[count, bounds] = self._append(accessor)
-            return self._zeros[count, bounds]
+            known = (count, bounds, values.dtype)
+            if known not in self._zeros:
+                self._zeros[known] = self._append(accessor)
+            return self._zeros[known]
         keys = self._dense(f"{view} indices", _narrow(index, count - 1), {})
         data = self._dense(f"{view} values", values, {})
         accessor["sparse"] = {
@@ -89,6 +103,14 @@ class BinaryChunk:
             "values": {key: data[key] for key in ("bufferView", "byteOffset")},
         }
         return self._append(accessor)
+
+    def _zeros_view(self, count: int, stride: int) -> dict[str, int]:
+        """Place of `count` rows of zeros, which all accessors of this stride share."""
+        name = f"zeros of {stride} bytes"
+        properties = {"byteStride": stride, "target": ARRAY_BUFFER}
+        view = self._views.setdefault(name, _View(properties=properties))
+        view.data.extend(bytes(max(0, count * stride - len(view.data))))
+        return {"bufferView": list(self._views).index(name), "byteOffset": 0}
 
     def add_image(self, name: str, data: bytes) -> int:
         """Buffer view of an encoded image."""
@@ -101,8 +123,7 @@ class BinaryChunk:
         for name, view in self._views.items():
             whole.extend(b"\0" * (-len(whole) % 4))
             views.append(
-                {"name": name, "buffer": 0, "byteOffset": len(whole), "byteLength": len(view.data)}
-                | view.properties
+                {"name": name, "buffer": 0, "byteOffset": len(whole), "byteLength": len(view.data)} | view.properties
             )
             whole.extend(view.data)
         return views, bytes(whole) + b"\0" * (-len(whole) % 4)
@@ -126,5 +147,5 @@ def _narrow(indices: npt.NDArray[np.uint32], largest: int) -> npt.NDArray:
     return indices.astype(np.uint16 if largest <= _LARGEST_U16 else np.uint32)
 
 
-def _bounds(array: npt.NDArray[np.float32]) -> dict[str, list[float]]:
+def _bounds(array: npt.NDArray) -> dict[str, list[float]]:
     return {"min": array.min(0).tolist(), "max": array.max(0).tolist()}

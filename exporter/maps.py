@@ -1,6 +1,6 @@
-"""PNG files from the avatar's maps: face maps for people, atlas textures for the glTF file.
+"""PNG files of the face maps, tagged with their colour space, and how numbers become pixels.
 
-It knows the encodings (sRGB, linear, normals, packed channels) and nothing of meshes.
+It knows the encodings (sRGB, linear, normals) and nothing of meshes.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..runtime.avatar import HeadMaps, ReflectanceMaps
+from ..runtime.avatar import ReflectanceMaps
 
 Pixels = npt.NDArray[np.uint8]
-ColorSpace = Literal["srgb", "linear", "untagged"]
+ColorSpace = Literal["srgb", "linear"]
 
 # PNG specification, 11.3.2: gAMA holds 100000 times the exponent; sRGB holds the rendering intent, here 0,
 # perceptual. An sRGB chunk should come with the gAMA that old readers understand.
 _CHUNKS: dict[ColorSpace, tuple[tuple[bytes, bytes], ...]] = {
     "srgb": ((b"gAMA", struct.pack(">I", 45455)), (b"sRGB", b"\0")),
     "linear": ((b"gAMA", struct.pack(">I", 100000)),),
-    "untagged": (),
 }
 
 
 def png_from_pixels(pixels: Pixels, color_space: ColorSpace) -> bytes:
     """A PNG file from pixels (H, W), (H, W, 3) or (H, W, 4), tagged with the colour space.
 
-    Textures inside a glTF file must be "untagged": there the material says how to read them, and readers
-    ignore or reject tags.
+    Textures inside a glTF file are untagged: there the material says how to read them, see `encoding`.
     """
     info = PngInfo()
     for chunk, payload in _CHUNKS[color_space]:
@@ -59,33 +57,6 @@ def write_face_maps(maps: ReflectanceMaps, directory: Path) -> tuple[Path, ...]:
     for name, data in images.items():
         write_atomically(directory / name, data)
     return tuple(directory / name for name in images)
-
-
-def base_color_texture(maps: HeadMaps) -> bytes:
-    """sRGB colour; RGBA where anything is cut out, RGB otherwise."""
-    pixels = pixels_from_unit(maps.base_color)
-    return png_from_pixels(
-        pixels if pixels[..., 3].min() < 255 else np.ascontiguousarray(pixels[..., :3]), "untagged"
-    )
-
-
-def normal_texture(maps: HeadMaps) -> bytes:
-    """Tangent-space normals with green up, as glTF wants them."""
-    return png_from_pixels(pixels_from_normals(maps.normal), "untagged")
-
-
-def occlusion_roughness_metallic_texture(maps: HeadMaps) -> bytes:
-    """Linear channels: red occlusion (1: none), green roughness, blue metallic (0)."""
-    pixels = np.zeros((*maps.roughness.shape, 3), np.uint8)
-    pixels[..., 0] = 255
-    pixels[..., 1] = pixels_from_unit(maps.roughness)
-    return png_from_pixels(pixels, "untagged")
-
-
-def specular_color_texture(maps: HeadMaps) -> bytes:
-    """F0 / 0.08 as grey RGB, sRGB-encoded because KHR_materials_specular reads its colour texture so."""
-    grey = pixels_from_unit(srgb_from_linear(maps.specular))
-    return png_from_pixels(np.repeat(grey[..., None], 3, axis=2), "untagged")
 
 
 def pixels_from_unit(values: npt.NDArray[np.floating]) -> Pixels:

@@ -1,44 +1,51 @@
-"""The materials of the head and the textures that they share.
+"""The materials of the head, as glTF has them.
 
-One row of `MATERIALS` is one material and one primitive of the mesh. It knows nothing of geometry.
+One row of `MATERIALS` is one material and one primitive of the mesh. It knows nothing of geometry and pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ..runtime.avatar import HeadMaps
-from .maps import (
-    base_color_texture,
-    normal_texture,
-    occlusion_roughness_metallic_texture,
-    specular_color_texture,
-)
+from .targets import Names
+from .texture_set import TextureSet
 
 # glTF sampler constants
 _LINEAR, _LINEAR_MIPMAP_LINEAR, _CLAMP_TO_EDGE = 9729, 9987, 33071
 
 # The dielectric of glTF has F0 = 0.04 * specularColorFactor * specularColorTexture, our map holds F0 / 0.08.
 SPECULAR_COLOR_FACTOR = 2.0
+ALPHA_CUTOFF = 0.5
+# A black film that hardly covers, so that what shows of it is its highlight: no engine needs transmission for that.
+CORNEA_COLOR, CORNEA_ROUGHNESS = (0.0, 0.0, 0.0, 0.12), 0.05
 
 
 @dataclass(frozen=True)
 class HeadMaterial:
-    """Name of a material, the parts that wear it and whether alpha cuts it out (then it is two-sided)."""
+    """A material's part in its name, the parts of the head that wear it, and the kind of its surface.
 
-    name: str
+    "film" is clear with a highlight; "cut_out" is cut out by alpha, then it is two-sided and has its own image.
+    """
+
+    part: str
     parts: tuple[str, ...]
-    cut_out: bool = False
+    surface: Literal["opaque", "film", "cut_out"] = "opaque"
+
+    def name(self, names: Names) -> str:
+        """The material's name in an engine's project."""
+        return names.material.format(part=self.part, lower=self.part.lower())
 
 
 MATERIALS = (
-    HeadMaterial("FitDiff_Skin", ("skin",)),
-    HeadMaterial("FitDiff_Mouth", ("mouth",)),
-    HeadMaterial("FitDiff_Eye", ("eye_left", "eye_right")),
-    HeadMaterial("FitDiff_Teeth", ("teeth",)),
-    HeadMaterial("FitDiff_Tongue", ("tongue",)),
-    HeadMaterial("FitDiff_Lashes", ("lashes",), cut_out=True),
+    HeadMaterial("Skin", ("skin",)),
+    HeadMaterial("Mouth", ("mouth",)),
+    HeadMaterial("Eye", ("eye_left", "eye_right")),
+    HeadMaterial("Cornea", ("cornea_left", "cornea_right"), "film"),
+    HeadMaterial("Teeth", ("teeth",)),
+    HeadMaterial("Tongue", ("tongue",)),
+    HeadMaterial("Lashes", ("lashes",), "cut_out"),
 )
 
 SAMPLER = {
@@ -48,40 +55,54 @@ SAMPLER = {
     "wrapT": _CLAMP_TO_EDGE,
 }
 
-_BASE_COLOR, _NORMAL, _ROUGHNESS, _SPECULAR = range(4)  # indices into the textures below
 
-
-def texture_images(maps: HeadMaps) -> dict[str, bytes]:
-    """PNG files by texture name, in the order that `material_json` refers to."""
-    return {
-        "FitDiff_BaseColor": base_color_texture(maps),
-        "FitDiff_Normal": normal_texture(maps),
-        "FitDiff_OcclusionRoughnessMetallic": occlusion_roughness_metallic_texture(maps),
-        "FitDiff_SpecularColor": specular_color_texture(maps),
-    }
-
-
-def material_json(material: HeadMaterial) -> dict[str, Any]:
-    """The glTF material: metallic-roughness with KHR_materials_specular.
+def material_json(
+    material: HeadMaterial, names: Names, textures: TextureSet, index: Mapping[str, int]
+) -> dict[str, Any]:
+    """The glTF material: metallic-roughness, with KHR_materials_specular where there is a specular texture.
 
     F0 goes through the specular colour and leaves specularFactor at 1: that factor would also scale the
     reflectance at grazing angles (F90), which the method's shader keeps at 1. The occlusion channel is white,
     so no material reads it.
+
+    Args:
+        index: texture number of each role in `textures`.
     """
-    shared: dict[str, Any] = {
-        "name": material.name,
+    name = material.name(names)
+    if material.surface == "film":
+        color, roughness = list(CORNEA_COLOR), CORNEA_ROUGHNESS
+        factors = {"baseColorFactor": color, "metallicFactor": 0.0, "roughnessFactor": roughness}
+        return {"name": name, "pbrMetallicRoughness": factors, "alphaMode": "BLEND"}
+    if material.surface == "cut_out" and "lashes" in index:
+        lashes: dict[str, Any] = {
+            "name": name,
+            "pbrMetallicRoughness": {
+                "baseColorTexture": {"index": index["lashes"]},
+                "metallicFactor": 0.0,
+                "roughnessFactor": round(textures.lash_roughness, 3),
+            },
+            "alphaMode": "MASK",
+            "alphaCutoff": ALPHA_CUTOFF,
+            "doubleSided": True,
+        }
+        if "specular" in index:
+            factor = [round(textures.lash_specular * SPECULAR_COLOR_FACTOR, 3)] * 3
+            lashes["extensions"] = {"KHR_materials_specular": {"specularColorFactor": factor}}
+        return lashes
+    opaque: dict[str, Any] = {
+        "name": name,
         "pbrMetallicRoughness": {
-            "baseColorTexture": {"index": _BASE_COLOR},
+            "baseColorTexture": {"index": index["base_color"]},
             "metallicFactor": 0.0,
-            "metallicRoughnessTexture": {"index": _ROUGHNESS},
+            "metallicRoughnessTexture": {"index": index["packed"]},
         },
-        "normalTexture": {"index": _NORMAL},
-        "extensions": {
+        "normalTexture": {"index": index["normal"]},
+    }
+    if "specular" in index:
+        opaque["extensions"] = {
             "KHR_materials_specular": {
                 "specularColorFactor": [SPECULAR_COLOR_FACTOR] * 3,
-                "specularColorTexture": {"index": _SPECULAR},
+                "specularColorTexture": {"index": index["specular"]},
             }
-        },
-    }
-    cut_out = {"alphaMode": "MASK", "alphaCutoff": 0.5, "doubleSided": True} if material.cut_out else {}
-    return shared | cut_out
+        }
+    return opaque

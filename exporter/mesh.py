@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.avatar import Avatar
+from .skeleton import Skeleton
 from .tangents import triangle_handedness, vertex_normals, vertex_tangents
 
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.uint32]
 
-POSITION_EPSILON = 1e-6  # metres: a vertex that moves less is left out of a morph target
-NORMAL_EPSILON = 1e-4  # length of the change of a unit normal
+POSITION_EPSILON = 5e-6  # metres: a vertex that moves less is left out of a morph target
+NORMAL_EPSILON = 2e-3  # length of the change of a unit normal: a tenth of a degree
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,8 @@ class Primitive:
         tangents: (N, 4) unit xyz, w = +1 or -1.
         uv: (N, 2) v down.
         triangles: (F, 3) counter-clockwise.
+        joint_index: (N, 4) joints.
+        joint_weight: (N, 4) shares, rows sum to 1.
         targets: one for each blendshape of the topology, in its order.
     """
 
@@ -59,18 +62,22 @@ class Primitive:
     tangents: FloatArray
     uv: FloatArray
     triangles: IndexArray
+    joint_index: npt.NDArray[np.uint8]
+    joint_weight: FloatArray
     targets: tuple[MorphTarget, ...]
 
 
-def primitives_from_avatar(avatar: Avatar, groups: Sequence[Sequence[str]]) -> list[Primitive | None]:
+def primitives_from_avatar(
+    avatar: Avatar, skeleton: Skeleton, groups: Sequence[Sequence[str]]
+) -> list[Primitive | None]:
     """One primitive for each group of part names, None for a group without triangles.
 
     The order of vertices depends on nothing but the topology: by vertex of the avatar, then handedness, then
-    texture coordinate. Triangles keep their order.
+    texture coordinate. Triangles keep their order. A part that the topology does not have is left out.
     """
     topology = avatar.topology
     normals = vertex_normals(avatar.vertices, topology.triangles)
-    masks = [topology.triangles_of(*parts) for parts in groups]
+    masks = [topology.triangles_of(*(part for part in parts if part in topology.part_names)) for parts in groups]
     corners = [_render_vertices(topology.triangles[mask], topology.corner_uv[mask]) for mask in masks]
     targets: list[list[MorphTarget]] = [[] for _ in groups]
     for offsets in topology.blendshapes:
@@ -92,6 +99,8 @@ def primitives_from_avatar(avatar: Avatar, groups: Sequence[Sequence[str]]) -> l
                 tangents=tangents.astype(np.float32),
                 uv=uv,
                 triangles=triangles,
+                joint_index=skeleton.joint_index[source],
+                joint_weight=skeleton.joint_weight[source],
                 targets=tuple(morphs),
             )
         )

@@ -13,7 +13,7 @@ WIDTH = 1600  # px
 GAP = 16
 TEXT_SIZE = 18
 CAPTION_HEIGHT = 30
-PAPER, INK = 250, 40  # sRGB grey levels
+PAPER, INK = 30, 205  # sRGB grey levels: dark, so that skin is judged against neither white nor black
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,8 @@ from .recogniser import IdentityFeatures
 from .schedule import DiffusionSchedule, predict_z0
 from .unet import UNet, UNetConfig
 
+ROLES = ("recogniser", "morphable", "autoencoder")  # of the models that a denoiser is trained with
+
 
 @dataclass(frozen=True)
 class DenoiserConfig:
@@ -38,12 +40,17 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class TrainedWith:
-    """The models whose outputs the denoiser was trained on: it works with these and no others."""
+    """The models whose outputs the denoiser was trained on: it works with these and no others.
+
+    Hashes decide; names are for people, "" in checkpoints that are older than the field.
+    """
 
     recogniser: str
     recogniser_sha256: str
     morphable_sha256: str
     autoencoder_sha256: str
+    morphable: str = ""
+    autoencoder: str = ""
 
 
 class Denoiser(nn.Module):
@@ -161,16 +168,29 @@ def config_from_json(values: Mapping[str, Any]) -> DenoiserConfig:
     )
 
 
+def trained_with_cards(recogniser: ModelCard, morphable: ModelCard, autoencoder: ModelCard) -> TrainedWith:
+    """What a checkpoint says of these models."""
+    hashes = recogniser.sha256, morphable.sha256, autoencoder.sha256
+    return TrainedWith(recogniser.name, *hashes, morphable.name, autoencoder.name)
+
+
 def check_trained_with(trained: TrainedWith | None, given: TrainedWith) -> None:
     """Raise `MissingError` unless the models at hand are those that the denoiser was trained with."""
     if trained is None:
         raise MissingError("denoiser", "no record of its training", "a record", "train it again")
-    for name, expected in asdict(trained).items():
-        got = asdict(given)[name]
-        if got != expected:
-            raise MissingError(
-                f"denoiser, trained with another {name.removesuffix('_sha256')}",
-                f"{name.removesuffix('_sha256')} {got}",
-                expected,
-                "give the denoiser the models it was trained with, or train one for these",
-            )
+    differing = [role for role in ROLES if _hash(trained, role) != _hash(given, role)]
+    if differing:
+        raise MissingError(
+            f"denoiser, trained with another {' and another '.join(differing)}",
+            ", ".join(_said(given, role) for role in differing),
+            ", ".join(_said(trained, role) for role in differing),
+            "give the denoiser the models it was trained with, or train one for these",
+        )
+
+
+def _hash(models: TrainedWith, role: str) -> str:
+    return str(getattr(models, f"{role}_sha256"))
+
+
+def _said(models: TrainedWith, role: str) -> str:
+    return " ".join(filter(None, (role, getattr(models, role), f"with SHA-256 {_hash(models, role)}")))

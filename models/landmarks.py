@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from ..errors import MissingError
 from .checkpoint import ModelCard, assets_dir, load_checkpoint
 from .landmark_indices import LANDMARK_COUNT
+from .landmark_network import LandmarkNetwork
+
+REGION = 1.5  # side of the network's square over the longer extent of the points, as in MediaPipe's face graph
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class BlazeBlock(nn.Module):
         return self.activation(residual + x)
 
 
-class FaceMesh(nn.Module):
+class FaceMesh(LandmarkNetwork):
     """Points of a face in the crop, and how sure the network is that there is one.
 
     Source: Kartynnik et al., "Real-time facial surface geometry from monocular video on mobile GPUs" (2019).
@@ -71,6 +74,17 @@ class FaceMesh(nn.Module):
         last_side = config.input_size >> (len(widths) + 1)  # stem, strided stages and the heads' own stride
         self.points_head = self._head(config.head_blocks, last_side, LANDMARK_COUNT * 3)
         self.score_head = self._head(0, last_side, 1)
+
+    @property
+    def input_size(self) -> int:
+        return self.config.input_size
+
+    @property
+    def mesh_indices(self) -> tuple[int, ...]:
+        return tuple(range(LANDMARK_COUNT))
+
+    def region(self, width: float, height: float) -> tuple[float, float]:
+        return REGION * max(width, height), 0.0
 
     def _head(self, plain_blocks: int, side: int, outputs: int) -> nn.Sequential:
         width, neck = self.config.head_width, self.config.neck_width

@@ -6,6 +6,7 @@ of faces.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,22 @@ from torch.nn import functional as F
 
 from ..errors import MissingError
 from .checkpoint import ModelCard, assets_dir, load_checkpoint
+
+
+class PerceptualNetwork(nn.Module, ABC):
+    """From pictures to features, shallow to deep, and the way to compare those of two pictures."""
+
+    @abstractmethod
+    def feature_shapes(self, size: int) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of each feature for pictures of `size` pixels a side."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`x` (B, 3, H, W) sRGB-encoded in [0, 1] -> one (B, C_i, H_i, W_i) a stage."""
+
+    @abstractmethod
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """(B,) distance of features that `forward` answered, 0 for equal ones, within `mask` (B, 1, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.has_shortcut else y
 
 
-class EfficientNetLite0Features(nn.Module):
+class EfficientNetLite0Features(PerceptualNetwork):
     """The outputs of the first stages, shallow to deep, at 1/2, 1/4, 1/8, 1/16 and 1/16 of the input."""
 
     def __init__(self, config: EfficientNetLite0Config = EfficientNetLite0Config()) -> None:
@@ -99,15 +116,28 @@ class EfficientNetLite0Features(nn.Module):
             features.append(x)
         return tuple(features)
 
+    def feature_shapes(self, size: int) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of each stage for pictures of `size` pixels a side."""
+        side = math.ceil(size / 2)
+        shapes: list[tuple[int, int, int]] = []
+        for stage in self.config.stages:
+            side = math.ceil(side / stage.stride)
+            shapes.append((stage.width, side, side))
+        return tuple(shapes)
+
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """See `feature_distance`."""
+        return feature_distance(a, b, mask)
+
 
 def perceptual_distance(
-    network: EfficientNetLite0Features, a: Tensor, b: Tensor, mask: Tensor | None = None
+    network: PerceptualNetwork, a: Tensor, b: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """(B,) distance of images `a`, `b` (B, 3, H, W) sRGB in [0, 1], within `mask` (B, 1, H, W).
 
-    0 for equal images. When `b` stays the same over many calls, keep `network(b)` and use `feature_distance`.
+    0 for equal images. When `b` stays the same over many calls, keep `network(b)` and use `network.distance`.
     """
-    return feature_distance(network(a), network(b), mask)
+    return network.distance(network(a), network(b), mask)
 
 
 def feature_distance(a: Sequence[Tensor], b: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
@@ -115,13 +145,18 @@ def feature_distance(a: Sequence[Tensor], b: Sequence[Tensor], mask: Tensor | No
 
     `mask` (B, 1, H, W) weighs pixels; it is averaged down to each stage's size. An empty mask gives 0.
     """
-    total = a[0].new_zeros(a[0].shape[0])
-    for stage_a, stage_b in zip(a, b, strict=True):
-        difference = (_unit(stage_a) - _unit(stage_b)).square().sum(1, keepdim=True)  # (B, 1, H_i, W_i)
-        height, width = difference.shape[2:]
+    unit = [(_unit(x) - _unit(y)).square().sum(1, keepdim=True) for x, y in zip(a, b, strict=True)]
+    return weighted_means(unit, mask)
+
+
+def weighted_means(differences: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+    """(B,) sum over stages of the mean of (B, 1, H_i, W_i), weighted by `mask` (B, 1, H, W) averaged to that size."""
+    total = differences[0].new_zeros(len(differences[0]))
+    for difference in differences:
         if mask is None:
             total = total + difference.mean((1, 2, 3))
         else:
+            height, width = difference.shape[2:]
             weight = F.adaptive_avg_pool2d(mask.to(difference.dtype), (height, width))
             total = total + (difference * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
     return total

@@ -6,6 +6,7 @@ For people to look at, so nothing here is differentiable. Knows nothing of files
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -26,13 +27,14 @@ NEUTRAL_GREY = 178  # sRGB level behind pictures of a head
 
 @torch.no_grad()
 def picture_of_head(
-    renderer: HeadRenderer, vertices: Tensor, maps: HeadMapsTensor, camera: Camera, light: Light
+    renderer: HeadRenderer, vertices: Tensor, maps: HeadMapsTensor, camera: Camera, *lights: Light
 ) -> np.ndarray:
     """Render one head, lashes included.
 
     Args:
         vertices: (1, V, 3) world metres.
         camera: of batch 1; its height and width are the picture's.
+        lights: one or more, which add up.
 
     Returns:
         (height, width, 4) uint8, sRGB with straight alpha.
@@ -43,7 +45,7 @@ def picture_of_head(
         return picture
     window = _window(camera, left, top, right - left, bottom - top)
     factor = min(1.0, SHARPEST / max(window.height, window.width))
-    pixels = _tiled(renderer, vertices, maps, window.scaled(factor) if factor < 1 else window, light)
+    pixels = _tiled(renderer, vertices, maps, window.scaled(factor) if factor < 1 else window, lights)
     if factor < 1:
         pixels = cv2.resize(pixels, (window.width, window.height), interpolation=cv2.INTER_LINEAR)
     picture[top:bottom, left:right] = _eight_bit(pixels)
@@ -75,7 +77,7 @@ def _window(camera: Camera, left: int, top: int, width: int, height: int) -> Cam
 
 
 def _tiled(
-    renderer: HeadRenderer, vertices: Tensor, maps: HeadMapsTensor, camera: Camera, light: Light
+    renderer: HeadRenderer, vertices: Tensor, maps: HeadMapsTensor, camera: Camera, lights: Sequence[Light]
 ) -> np.ndarray:
     """(H, W, 4) float32: linear colour times alpha, and alpha."""
     pixels = np.empty((camera.height, camera.width, 4), np.float32)
@@ -83,8 +85,9 @@ def _tiled(
         for left in range(0, camera.width, TILE):
             height, width = min(TILE, camera.height - top), min(TILE, camera.width - left)
             fine = _window(camera, left, top, width, height).scaled(SUPERSAMPLING)
-            rendering = renderer.render(vertices, maps, fine, light, lashes=True)
-            samples = torch.cat([rendering.color.clamp(0, 1) * rendering.alpha, rendering.alpha], 1)
+            renderings = [renderer.render(vertices, maps, fine, light, lashes=True) for light in lights]
+            color, alpha = sum(rendering.color for rendering in renderings), renderings[0].alpha
+            samples = torch.cat([torch.as_tensor(color).clamp(0, 1) * alpha, alpha], 1)
             tile = functional.avg_pool2d(samples, SUPERSAMPLING)[0].permute(1, 2, 0).numpy()
             pixels[top : top + height, left : left + width] = tile
     return pixels

@@ -23,7 +23,7 @@ from .interpolation import (
 )
 from .rasteriser import Rasteriser, default_rasteriser
 from .shader import Light, shade, shade_diffuse
-from .vectors import unit
+from .vectors import columns_at, unit
 
 ALPHA_CUTOFF = 0.5  # glTF's alphaCutoff
 LASHES = "lashes"  # the part with alpha: drawn in a pass of its own
@@ -167,7 +167,7 @@ class HeadRenderer(nn.Module):
 
         uv = interpolate_corners(fragments, self.corner_uv)
         normal = self._normals(view_from_camera(in_camera).permute(2, 0, 1), maps, fragments, uv)
-        own_light = mapped(light, lambda value: value[fragments.image] if value.shape[0] > 1 else value)
+        own_light = light if len(light.direction) == 1 else mapped(light, lambda rows: _of_image(rows, fragments))
         albedo = _sample(maps.albedo, uv, fragments)
         if maps.specular is None or maps.roughness is None:
             color = shade_diffuse(albedo, normal, own_light)
@@ -234,18 +234,21 @@ def _view_directions(camera: Camera, fragments: Fragments) -> Tensor:
     return unit(torch.stack([-x, y, torch.ones_like(x)]))
 
 
+def _of_image(rows: Tensor, fragments: Fragments) -> Tensor:
+    """(B, C), a row for each image -> (N, C), the row of each pixel's image."""
+    return columns_at(rows.T, fragments.image).T
+
+
 def _sample(texture: Tensor, uv: Tensor, fragments: Fragments) -> Tensor:
     """Bilinear texels: (B, C, T, T) or (1, C, T, T) at (2, N) UVs -> (C, N); the border repeats."""
-    grid = uv.T * 2 - 1
+    grid = uv * 2 - 1
     if texture.shape[0] == 1:
-        texels = functional.grid_sample(texture, grid[None, None], padding_mode="border", align_corners=False)
+        texels = functional.grid_sample(texture, grid.T[None, None], padding_mode="border", align_corners=False)
         return texels[0, :, 0]
-    # One row of UVs an image, padded to the longest: fragments are sorted by image.
-    count = torch.bincount(fragments.image, minlength=texture.shape[0])
-    slot = torch.arange(len(grid), device=grid.device) - (count.cumsum(0) - count)[fragments.image]
-    padded = grid.new_zeros(texture.shape[0], int(count.max()), 2).index_put((fragments.image, slot), grid)
-    texels = functional.grid_sample(texture, padded[:, None], padding_mode="border", align_corners=False)
-    return texels[:, :, 0].transpose(0, 1)[:, fragments.image, slot]
+    # Every pixel of every image, covered or not: how many are covered would have to be waited for on a GPU.
+    grids = image_from_fragments(fragments, grid).permute(0, 2, 3, 1)  # (B, H, W, 2)
+    texels = functional.grid_sample(texture, grids, padding_mode="border", align_corners=False)
+    return columns_at(texels.transpose(0, 1).flatten(1), fragments.pixel)
 
 
 def _common_batch(*tensors: Tensor) -> int:

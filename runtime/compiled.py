@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..engines.backends import choose_backend
+from ..engines.build import BUILDABLE
+from ..engines.cache import EngineCache
 from ..engines.compiled_models import RUN_GRAPHS, compile_models
 from ..engines.graph import Graph
 from ..engines.options import EngineOptions, Precision
 from ..engines.runner import Runner
+from .batched_runner import in_batches
 from .graph_sources import graph_sources
 from .traced_runner import traced
 
@@ -32,6 +35,7 @@ def compiled_pipeline(
     backend: str,
     *,
     precision: Precision = "fp32",
+    max_batch: int = 1,
     cache_dir: Path | None = None,
     device: torch.device | None = None,
     on_engine: Progress | None = None,
@@ -42,6 +46,7 @@ def compiled_pipeline(
     They are made from the networks as they are, on the CPU; then everything moves to `device`, the given pipeline too.
 
     Args:
+        max_batch: of photos that go through one loop; 1 makes engines of static shapes.
         cache_dir: of ONNX files and plans; None is the user's cache folder.
         on_engine: called before each engine.
 
@@ -53,7 +58,7 @@ def compiled_pipeline(
     choice = choose_backend(backend, device)
     if choice.backend.name == "eager" and precision == "fp32":
         return replace(pipeline, backend="eager", backend_reason=choice.reason).to(device)
-    options = EngineOptions(precision, device=device, cache_dir=cache_dir)
+    options = EngineOptions(precision, max_batch, cache_dir, device)
     done = 0
 
     def make_runner(graph: Graph) -> Runner:
@@ -61,9 +66,10 @@ def compiled_pipeline(
         if on_engine:
             on_engine(graph.name, done, len(RUN_GRAPHS))
         done += 1
-        return traced(choice.backend.make_runner(graph, options))
+        return in_batches(traced(choice.backend.make_runner(graph, options)), graph, max_batch)
 
-    compiled = compile_models(graph_sources(pipeline.denoiser, pipeline.models), make_runner)
+    cache = EngineCache(cache_dir) if choice.backend.name in BUILDABLE else None
+    compiled = compile_models(graph_sources(pipeline.denoiser, pipeline.models), make_runner, cache)
     models = replace(
         pipeline.models,
         autoencoder=compiled.autoencoder,

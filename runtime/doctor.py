@@ -41,7 +41,7 @@ def examine() -> tuple[Finding, ...]:
     packages = tuple(_packages())
     if any(finding.state == "missing" for finding in packages):
         return packages
-    return (*packages, *_backends(), *_models())
+    return (*packages, *_backends(), *_models(), *_paper_preset())
 
 
 def _packages() -> Iterator[Finding]:
@@ -96,6 +96,24 @@ def _models() -> Iterator[Finding]:
             yield Finding("models", model.name, "ok", detail)
     if problem := mismatch(models):
         yield Finding("models", "together", "missing", str(problem), problem.remedy)
+
+
+def _paper_preset() -> Iterator[Finding]:
+    from .preset_pieces import PYTORCH3D, RASTERISER_COMMAND
+    from .presets import EMBEDDED, preset_path, preset_states
+
+    group = "paper preset"
+    file = preset_path()
+    yield Finding(group, "file", "ok" if file.is_file() else "note", f"{file}{'' if file.is_file() else ', absent'}")
+    for state in preset_states():
+        if state.path is not None or state.embedded:
+            yield Finding(group, state.piece.key, "ok", str(state.path or EMBEDDED))
+        else:
+            yield Finding(group, state.piece.key, "note", f"not found: {state.piece.what}", state.command)
+    if find_spec(PYTORCH3D):
+        yield Finding(group, "rasteriser", "ok", f"{PYTORCH3D} {_version(PYTORCH3D)}")
+    else:
+        yield Finding(group, "rasteriser", "note", f"{PYTORCH3D} not installed", RASTERISER_COMMAND)
 
 
 def _version(distribution: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import NoFaceError
 from ..rendering.shader import linear_from_srgb, srgb_from_linear
 from .face_chip import five_points_from_landmarks
-from .face_detector import FaceBox, FaceDetector
+from .face_detector import Detector, FaceBox
 from .photo import Photo
 
 LandmarkNetwork = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -70,7 +70,7 @@ class FaceCrop:
 
 
 def crop_face(
-    photo: Photo, detector: FaceDetector, landmark_network: LandmarkNetwork, face: int | None = None
+    photo: Photo, detector: Detector, landmark_network: LandmarkNetwork, face: int | None = None
 ) -> FaceCrop:
     """Find a face, its landmarks, and cut it out.
 
@@ -167,7 +167,7 @@ class _WayUp:
     logit: float
 
 
-def _upright(photo: Photo, detector: FaceDetector, network: LandmarkNetwork) -> _WayUp:
+def _upright(photo: Photo, detector: Detector, network: LandmarkNetwork) -> _WayUp:
     """The way up in which the landmark network is surest of a face.
 
     The other three are looked at only when the camera has not said which one is right and the network is not
@@ -183,7 +183,7 @@ def _upright(photo: Photo, detector: FaceDetector, network: LandmarkNetwork) -> 
     return best
 
 
-def _look(pixels: np.ndarray, turns: int, detector: FaceDetector, network: LandmarkNetwork) -> _WayUp:
+def _look(pixels: np.ndarray, turns: int, detector: Detector, network: LandmarkNetwork) -> _WayUp:
     faces = detector.detect(pixels, turns)
     if not faces:
         return _WayUp(turns, faces, -1, np.zeros((0, 3), np.float32), -np.inf)

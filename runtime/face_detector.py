@@ -5,11 +5,12 @@ Boxes and points are in photo pixels. This file knows no landmarks beyond the de
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from ..models.checkpoint import assets_dir, load_weights_file
+from ..models.checkpoint import ModelCard, assets_dir, load_weights_file
 
 SCORE_THRESHOLD = 0.6
 OVERLAP_THRESHOLD = 0.3
@@ -37,6 +38,16 @@ class FaceBox:
     def __str__(self) -> str:
         x, y, width, height = (round(float(v)) for v in self.box)
         return f"{width} x {height} px at ({x}, {y})"
+
+
+class Detector(Protocol):
+    """What finds the faces of a photo."""
+
+    card: ModelCard
+
+    def detect(self, pixels: np.ndarray, quarter_turns: int = 0) -> list[FaceBox]:
+        """(H, W, 3) uint8 sRGB, looked at after `quarter_turns` to the left -> the faces, largest first."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Guidance: by how much the estimate of z_0 should change so that its rendering becomes the person in the photo.
+"""Guidance: by how much the estimates of z_0 should change so that their renderings become the people in the photos.
 
 Equation 2 of the paper, G = G_id_cos + l1 G_id_per + l2 G_mse + l3 G_lan + l4 G_vgg, on the rendering of the
-estimate. Autograd runs through decoder, morphable model, renderer and face networks, never through the UNet.
+estimate. Autograd runs through decoder, morphable model, renderer and face networks, never through the UNet. A batch
+of photos shares every call, and nothing else: what happens to a photo does not depend on its neighbours.
 Knows nothing of the sampling loop and of which denoiser made the estimate.
 """
 
@@ -16,18 +17,19 @@ from torch import Tensor
 
 from ..models.latent import LatentLayout, LatentParts, LatentStatistics
 from ..models.perceptual import feature_distance
-from ..rendering.camera import Camera, camera_from_pose, project
+from ..rendering.camera import Camera, project
 from ..rendering.renderer import Rendering
 from ..rendering.shader import light_from_latent, srgb_from_linear
 from .ddim import GuidanceStep
 from .detail import DetailConfig
-from .devices import CPU, array_from_tensor, device_from_host, host_from_device
-from .face_chip import chip_grid
+from .devices import CPU, host_from_device
 from .face_crop import CROP_SIZE
 from .guidance_models import FACE_WINDOW, GuidanceModels
 from .landmark_step import LandmarkStep
+from .photo_chips import PhotoChips
 from .photo_target import PhotoTarget
-from .pose import Pose, solve_pose
+from .pose import Pose
+from .pose_tracking import PoseTracker, camera_from_poses
 from .trace import span
 
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
@@ -78,18 +80,17 @@ GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate of z_0 seen through the renderer."""
+    """Estimates of z_0 seen through the renderer."""
 
     parts: LatentParts  # denormalised
-    vertices: Tensor  # (1, V, 3) metres
+    vertices: Tensor  # (B, V, 3) metres
     rendering: Rendering
-    image: Tensor  # (1, 3, 224, 224) sRGB, hardly above 1, before the photo's mean background
+    image: Tensor  # (B, 3, 224, 224) sRGB, hardly above 1, before the photo's mean background
     camera: Camera
-    pose: Pose
 
 
 class PhotoGuidance:
-    """Callable for the sampling loop; one photo, one run, on the device of the models."""
+    """Callable for the sampling loop; a batch of photos, one run, on the device of the models."""
 
     def __init__(
         self,
@@ -103,14 +104,14 @@ class PhotoGuidance:
         self.models, self.statistics, self.target, self.config = models, statistics, target, config
         self.prior = prior
         self.layout = LatentLayout()
-        self.pose: Pose | None = None
-        self._landmark_step = LandmarkStep(models.morphable, statistics)
-        # What of the photo never changes is worked out here: in the loop it would cost waits for the GPU.
-        self._points, self._weights = array_from_tensor(target.landmarks[0]), array_from_tensor(target.landmark_weights)
-        self._chip = chip_grid(target.image, target.chip_from_crop, models.recogniser.chip_size)
-        self._patch = chip_grid(target.image, target.mesh_from_crop, 192)
+        self._landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices)
+        # What of the photos never changes is worked out here: in the loop it would cost waits for the GPU.
+        self._poses = PoseTracker(target.landmarks, target.landmark_weights, FOCAL, CROP_SIZE)
+        self._chips = PhotoChips(target.image, target.chip_from_crop, models.recogniser.chip_size)
+        self._patches = PhotoChips(target.image, target.mesh_from_crop, models.landmark_network.input_size)
         self._mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None].to(target.image)
-        self._history: list[dict[str, float]] = []
+        self.is_grey = torch.tensor(target.is_monochrome)[:, None, None, None].to(target.image.device)  # (B, 1, 1, 1)
+        self._histories: tuple[list[dict[str, float]], ...] = tuple([] for _ in range(len(target)))
         self._recorded: list[tuple[dict[str, float], Mapping[str, Tensor]]] = []
         self._momentum: Tensor | None = None
         self._energy: Tensor | None = None
@@ -119,7 +120,7 @@ class PhotoGuidance:
         self._decoded = self._guided = 0
 
     def __call__(self, z_0: Tensor, step: GuidanceStep) -> Tensor:
-        """Wanted change of the normalised estimate z_0 (1, 1, 67, 64)."""
+        """Wanted change of the normalised estimates z_0 (B, 1, 67, 64)."""
         done = step.index / step.count
         if done < self.config.start:
             return torch.zeros_like(z_0)
@@ -143,26 +144,34 @@ class PhotoGuidance:
         return delta
 
     def record(self, step: int, t: float, terms: Mapping[str, Tensor]) -> None:
-        """Add a step to `history`. Its terms stay on the device until that is read."""
+        """Add a step to every photo's history: values (B,), which stay on the device until those are read."""
         self._recorded.append(({"step": step, "t": t}, terms))
 
     @property
-    def history(self) -> list[dict[str, float]]:
-        """Every term at every step recorded so far. Reading it waits for the device."""
+    def histories(self) -> tuple[list[dict[str, float]], ...]:
+        """Of each photo, every term at every step recorded so far. Reading them waits for the device."""
         if self._recorded:
-            rows = torch.stack([torch.cat(tuple(terms.values())) for _, terms in self._recorded])  # (steps, terms)
-            for (row, terms), values in zip(self._recorded, host_from_device(rows).tolist(), strict=True):
-                self._history.append(row | dict(zip(terms, values, strict=True)))
+            values = torch.stack([torch.stack(tuple(terms.values()), 1) for _, terms in self._recorded])
+            for (row, terms), found in zip(self._recorded, host_from_device(values).tolist(), strict=True):
+                for history, numbers in zip(self._histories, found, strict=True):
+                    history.append(row | dict(zip(terms, numbers, strict=True)))
             self._recorded.clear()
-        return self._history
+        return self._histories
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was recorded; -1 before the first."""
+        if self._recorded:
+            return int(self._recorded[-1][0]["step"])
+        return int(self._histories[0][-1]["step"]) if self._histories[0] else -1
 
     def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradient of G at z_0, and the value of each term and of G, (1,) each."""
+        """Gradient of each photo's G at its own z_0, and the values of the terms and of G, (B,) each."""
         z = z_0.detach().requires_grad_(True)
         with torch.enable_grad():
             parts = self.layout.split(self.statistics.denormalise(z))
             total, terms = self.objective(self.estimate(self._face_maps(parts.texture), parts))
-            with span("gradient", "engine"):
+            with span("gradient", "autograd"):
                 (gradient,) = torch.autograd.grad(total, z)
         return gradient, terms
 
@@ -175,74 +184,81 @@ class PhotoGuidance:
             self._around = maps.detach()
         return maps
 
-    def estimate(self, face_maps: Tensor, parts: LatentParts) -> Estimate:
-        """Face maps (1, 9, 256, 256) on a denormalised shape, seen as the photo's camera sees it."""
-        return estimate_from_maps(face_maps, parts, self.models, self.posed, self.target.background)
+    def estimate(self, face_maps: Tensor, parts: LatentParts, camera: Camera | None = None) -> Estimate:
+        """Face maps (B, 9, 256, 256) on denormalised shapes, seen as the photos' cameras see them, or by `camera`."""
+        camera_of = self.camera_of if camera is None else lambda _: camera
+        return estimate_from_maps(face_maps, parts, self.models, camera_of, self.target.background)
 
     def objective(self, estimate: Estimate) -> tuple[Tensor, dict[str, Tensor]]:
-        """G, scalar with gradient, and the values of its terms and of G itself, (1,) each without gradient."""
+        """G of all photos, scalar with gradient, and of each the terms and G itself, (B,) each without gradient."""
         terms = self.losses(estimate)
         total = sum(getattr(self.config, name) * value for name, value in terms.items())
         assert isinstance(total, Tensor)
+        # Each photo's G depends on its own z alone: the gradient of the sum is everybody's own.
         return total.sum(), {name: value.detach() for name, value in (terms | {"total": total}).items()}
 
     def losses(self, estimate: Estimate) -> dict[str, Tensor]:
-        """The five terms of equation 2, each (1,), 0 for a perfect match."""
+        """The five terms of equation 2, each (B,), 0 for a perfect match."""
+        with span("losses", "autograd"):
+            return self._losses(estimate)
+
+    def _losses(self, estimate: Estimate) -> dict[str, Tensor]:
         target, models = self.target, self.models
         image, photo = estimate.image, target.image
-        if target.is_monochrome:  # or the skin and its light would be pulled towards grey
-            image = _luminance(image)
+        if any(target.is_monochrome):  # or the skin and its light would be pulled towards grey
+            image = torch.where(self.is_grey, _luminance(image), image)
         mask = target.skin * (estimate.rendering.part == 0)[:, None]
         worn = torch.lerp(image, photo, target.worn)  # or the skin would imitate the glasses
-        identity = models.recogniser(self._chip.chips(worn))
-        surface = project(estimate.camera, models.morphable.landmarks(estimate.vertices))[..., :2]
-        by_network = models.face_mesh(self._patch.chips(image))[0]
+        identity = models.recogniser(self._chips(worn))
+        surface = project(estimate.camera, models.surface_points(estimate.vertices))[..., :2]
+        by_network = models.landmark_network(self._patches(image))[0]
         mesh_scale = self._mesh_scale
         face = (..., FACE_WINDOW, FACE_WINDOW)
-        inside = torch.lerp(photo[face], image[face], mask[face])
+        seen = models.perceptual(torch.lerp(photo[face], image[face], mask[face]))
         return {
             "identity": 1 - models.recogniser.similarity(identity.embedding, target.identity.embedding),
             "identity_perceptual": feature_distance(identity.maps, target.identity.maps) / len(identity.maps),
             "photometric": _photometric(image, photo, mask),
             "landmarks": 0.5 * self._landmark_loss(surface, target.landmarks)
             + 0.5 * self._landmark_loss(by_network[..., :2] / mesh_scale, target.mesh_landmarks[..., :2] / mesh_scale),
-            "perceptual": feature_distance(models.perceptual(inside), target.perceptual, _widened(mask[face])),
+            "perceptual": models.perceptual.distance(seen, target.perceptual, _widened(mask[face])),
         }
 
     def _landmark_loss(self, points: Tensor, wanted: Tensor) -> Tensor:
-        """(1,): weighted mean square distance in eye distances, robust beyond a tenth of one."""
-        squared = ((points - wanted) / self.target.eye_distance).square().sum(-1)
+        """(B,): weighted mean square distance in eye distances, robust beyond a tenth of one."""
+        squared = ((points - wanted) / self.target.eye_distance[:, None, None]).square().sum(-1)
         robust = 0.02 * ((1 + squared / 0.01).sqrt() - 1)
         return (robust * self.target.landmark_weights).mean(1)
 
     def _towards_landmarks(self, z_0: Tensor) -> Tensor:
         """The landmark term's Gauss-Newton step on the shape, as a change of z_0 like it."""
-        parts = self.layout.split(self.statistics.denormalise(z_0))
-        vertices = self.models.morphable(parts.identity, parts.expression)
-        target, basis = self.target, self._landmark_step.basis
-        shape = slice(self.layout.texture, self.layout.texture + len(basis))
-        change = self._landmark_step(
-            z_0.flatten(1)[0, shape] * self.config.shape_prior,
-            vertices,
-            crop_camera(self.posed(vertices), vertices.device),
+        target, step = self.target, self._landmark_step
+        z = z_0.flatten(1)[:, step.shape]
+        points = step.points(z)
+        change = step(
+            z * self.config.shape_prior,
+            points,
+            self._poses.camera(points),
             target.landmarks,
             target.eye_distance,
             target.landmark_weights,
         )
         delta = torch.zeros_like(z_0)
-        delta.flatten(1)[:, shape] = self.config.landmark_newton / self.config.inner_steps * change
+        delta.flatten(1)[:, step.shape] = self.config.landmark_newton / self.config.inner_steps * change
         return delta
 
-    def posed(self, vertices: Tensor) -> Pose:
-        """Perspective-n-point on the current shape, started from the pose before."""
-        points = array_from_tensor(self.models.morphable.landmarks(vertices)[0])
-        self.pose = solve_pose(points, self._points, FOCAL, CROP_SIZE, self._weights, self.pose)
-        return self.pose
+    def camera_of(self, vertices: Tensor) -> Camera:
+        """The cameras of the photos for heads of these shapes (B, V, 3), followed from the ones before."""
+        return self._poses.camera(self.models.surface_points(vertices))
+
+    def solved_poses(self, vertices: Tensor) -> tuple[Pose, ...]:
+        """Perspective-n-point on these shapes (B, V, 3), each photo by itself, from several starts."""
+        return self._poses.solved(self.models.surface_points(vertices))
 
     def _normalised(self, gradient: Tensor) -> Tensor:
         """The step of each part: its gradient over the largest root mean square that it lately had, smoothed."""
-        parts = self.layout.split(gradient)
-        energy = torch.stack([part.square().mean() for part in vars(parts).values()])
+        parts = vars(self.layout.split(gradient))
+        energy = torch.stack([part.flatten(1).square().mean(1) for part in parts.values()])  # (4, B)
         self._energy = energy if self._energy is None else torch.maximum(energy, 0.95 * self._energy)
         scale = self._energy.clamp_min(1e-16).rsqrt()
         sizes = (
@@ -252,8 +268,8 @@ class PhotoGuidance:
             self.config.light_step,
         )
         moved = {
-            name: part * factor * size
-            for (name, part), factor, size in zip(vars(parts).items(), scale, sizes, strict=True)
+            name: part * factor.view(-1, *[1] * (part.ndim - 1)) * size
+            for (name, part), factor, size in zip(parts.items(), scale, sizes, strict=True)
         }
         step = self.layout.join(LatentParts(**moved))
         if self._momentum is None:
@@ -262,35 +278,31 @@ class PhotoGuidance:
         return self._momentum
 
 
-def crop_camera(pose: Pose, device: torch.device = CPU) -> Camera:
-    """The camera of a crop with a head in this pose, worked out on the CPU."""
-    rvec, tvec = (torch.from_numpy(vector).float()[None] for vector in (pose.rvec, pose.tvec))
-    camera = camera_from_pose(rvec, tvec, FOCAL, CROP_SIZE)
-    parts = device_from_host(device, camera.focal, camera.principal, camera.rotation, camera.translation)
-    return Camera(*parts, camera.height, camera.width)
+def crop_camera(*poses: Pose, device: torch.device = CPU) -> Camera:
+    """The cameras of crops with heads in these poses, one batch row each."""
+    return camera_from_poses(poses, FOCAL, CROP_SIZE, device)
 
 
 def estimate_from_maps(
     face_maps: Tensor,
     parts: LatentParts,
     models: GuidanceModels,
-    pose_of: Callable[[Tensor], Pose],
+    camera_of: Callable[[Tensor], Camera],
     background: Tensor,
 ) -> Estimate:
-    """Render face maps (1, 9, 256, 256) in [0, 1] on the shape and in the light of denormalised latent parts."""
+    """Render face maps (B, 9, 256, 256) in [0, 1] on the shapes and in the light of denormalised latent parts."""
     vertices = models.morphable(parts.identity, parts.expression)
     with span("pose", "host"):
-        pose = pose_of(vertices.detach())
-    camera = crop_camera(pose, vertices.device)
-    with span("compose", "host"):
+        camera = camera_of(vertices.detach())
+    with span("compose", "autograd"):
         head = models.atlas.compose(face_maps)
-    with span("render", "host"):
+    with span("render", "autograd"):
         rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)
     # Beyond white the gradient would vanish and a burnt-out light could never be turned down.
     image = torch.where(encoded > 1, 1 + 0.02 * (encoded - 1), encoded)
     image = torch.lerp(background, image, rendering.alpha)
-    return Estimate(parts, vertices, rendering, image, camera, pose)
+    return Estimate(parts, vertices, rendering, image, camera)
 
 
 def _luminance(image: Tensor) -> Tensor:
@@ -300,7 +312,7 @@ def _luminance(image: Tensor) -> Tensor:
 
 
 def _photometric(image: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
-    """(1,): Charbonnier distance within the mask, so that what is not skin (glasses, hair, a hand) pulls little."""
+    """(B,): Charbonnier distance within the mask, so that what is not skin (glasses, hair, a hand) pulls little."""
     squared = (image - photo).square().mean(1, keepdim=True)
     robust = 0.1 * ((1 + squared / 0.01).sqrt() - 1)
     return (robust * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)

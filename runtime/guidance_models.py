@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..models.autoencoder import BranchedAutoencoder
+from ..models.landmark_network import LandmarkNetwork
 from ..models.landmarks import FaceMesh
 from ..models.morphable import MorphableModel
 from ..models.occlusion import OcclusionNet
-from ..models.perceptual import EfficientNetLite0Features
+from ..models.perceptual import PerceptualNetwork
 from ..models.recogniser import Recogniser
 from ..rendering.head_atlas import HeadAtlas
+from ..rendering.pytorch3d_rasteriser import PyTorch3DRasteriser
 from ..rendering.renderer import HeadRenderer
 from .devices import HostRasteriser
 from .trace import span
@@ -28,7 +30,11 @@ DECODER_MARGIN = 2  # latent cells decoded beyond what is kept: the decoder sees
 
 @dataclass(frozen=True)
 class GuidanceModels:
-    """The frozen models that the rendering and its comparison need."""
+    """The frozen models that the rendering and its comparison need.
+
+    The face mesh finds and frames the face, and guides too unless there are other `landmarks`. The occlusion network
+    reads the features of the network that it was trained with: `perceptual`, unless there are `occlusion_features`.
+    """
 
     autoencoder: BranchedAutoencoder
     morphable: MorphableModel
@@ -36,14 +42,35 @@ class GuidanceModels:
     renderer: HeadRenderer
     recogniser: Recogniser
     face_mesh: FaceMesh
-    perceptual: EfficientNetLite0Features
+    perceptual: PerceptualNetwork
     occlusion: OcclusionNet
     bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
+    landmarks: LandmarkNetwork | None = None
+    occlusion_features: PerceptualNetwork | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the models are, and where they want what they look at."""
         return self.morphable.mean.device
+
+    @property
+    def landmark_network(self) -> LandmarkNetwork:
+        """What finds the N points that guidance compares."""
+        return self.face_mesh if self.landmarks is None else self.landmarks
+
+    @property
+    def landmark_indices(self) -> list[int] | slice:
+        """Its points among the 468 of the face mesh, which the morphable model knows."""
+        return slice(None) if self.landmarks is None else list(self.landmarks.mesh_indices)
+
+    def surface_points(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) -> where the points lie on the surface (B, N, 3); see `surface_valid`."""
+        return self.morphable.landmarks(vertices)[:, self.landmark_indices]
+
+    @property
+    def surface_valid(self) -> Tensor:
+        """(N,) bool: the points that have a place on the surface."""
+        return self.morphable.landmark_valid[self.landmark_indices]
 
     def to(self, device: torch.device) -> GuidanceModels:
         """The models on `device`. Modules move themselves, so these are no longer where they were.
@@ -55,7 +82,8 @@ class GuidanceModels:
         for model in vars(self).values():
             if isinstance(model, nn.Module):
                 model.to(device)
-        if device.type != "cpu" and not isinstance(self.renderer.rasteriser, HostRasteriser):
+        on_device = isinstance(self.renderer.rasteriser, HostRasteriser | PyTorch3DRasteriser)
+        if device.type != "cpu" and not on_device:
             self.renderer.rasteriser = HostRasteriser(self.renderer.rasteriser)
         return replace(self, bfloat16=self.bfloat16 and device.type == "cpu")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..models.landmark_indices import LANDMARK_COUNT
 from ..models.latent import LatentLayout, LatentStatistics
 from ..models.morphable import MorphableModel
 from ..rendering.camera import Camera, camera_from_world, pixels_from_camera
@@ -20,45 +21,58 @@ OUTLIER = 3.0  # in units of NOISE: from there on a point's pull grows no more
 
 
 class LandmarkStep:
-    """Callable (z, vertices (1, V, 3), camera, wanted (1, 468, 2) px, eye distance px, weights (468,)) -> change of z.
+    """Callable (z, points, camera, wanted, eye_distance, weights) -> change of z, for a batch of photos.
 
-    z and its change (183,) are normalised identity and expression coefficients, in the order of the latent. The prior
-    is that each is normally distributed about 0 with unit variance.
+    z and its change (B, 183) are normalised identity and expression coefficients, in the order of the latent. The prior
+    is that each is normally distributed about 0 with unit variance. points: (B, 468, 3) metres, where the shape has its
+    landmarks (see `points`); wanted: (B, 468, 2) px; eye_distance: (B,) px; weights: (B, 468).
     """
 
-    def __init__(self, model: MorphableModel, statistics: LatentStatistics) -> None:
+    def __init__(
+        self, model: MorphableModel, statistics: LatentStatistics, indices: list[int] | slice = slice(None)
+    ) -> None:
+        """`indices`: those of the face mesh's 468 points that are given and wanted; all, unless it says others."""
         layout = LatentLayout()
         basis = torch.cat([model.identity_basis, model.expression_basis])  # (183, V, 3) metres
-        shape = slice(layout.texture, layout.texture + len(basis))
-        corners = basis[:, model.triangles[model.landmark_triangles]]  # (183, 468, 3, 3)
-        points = (corners * model.landmark_barycentrics[..., None]).sum(2)  # (183, 468, 3)
-        self.model = model
-        self.basis = points * statistics.std[shape, None, None]
+        self.shape = slice(layout.texture, layout.texture + len(basis))  # where z stands in the flat latent
+        basis = model.landmarks(basis)[:, indices]  # (183, 468, 3)
+        mean = torch.einsum("knj,k->nj", basis, statistics.mean[self.shape])
+        self._mean = model.landmarks(model.mean[None])[0, indices] + mean  # (468, 3)
+        self._correlation = CORRELATION * len(self._mean) / LANDMARK_COUNT  # fewer points have fewer neighbours
+        self._basis = (basis * statistics.std[self.shape, None, None]).permute(1, 2, 0).contiguous()  # (468, 3, 183)
+
+    @torch.no_grad()
+    def points(self, z: Tensor) -> Tensor:
+        """(B, 183) normalised coefficients -> the landmarks on their surface (B, 468, 3), without the surface."""
+        return self._mean + (z @ self._basis.flatten(0, 1).T).unflatten(1, self._mean.shape)
 
     @torch.no_grad()
     def __call__(
-        self, z: Tensor, vertices: Tensor, camera: Camera, wanted: Tensor, eye_distance: float, weights: Tensor
+        self, z: Tensor, points: Tensor, camera: Camera, wanted: Tensor, eye_distance: Tensor, weights: Tensor
     ) -> Tensor:
-        in_camera = camera_from_world(camera, self.model.landmarks(vertices))
-        pixels = pixels_from_camera(camera, in_camera)[0, :, :2]
-        x, y, depth = in_camera[0].unbind(1)
-        scale = camera.focal / depth
+        in_camera = camera_from_world(camera, points)
+        pixels = pixels_from_camera(camera, in_camera)[..., :2]
+        x, y, depth = in_camera.unbind(2)  # (B, 468)
+        scale = camera.focal[:, None] / depth
         zero = torch.zeros_like(x)
-        by_camera = torch.stack([scale, zero, -scale * x / depth, zero, scale, -scale * y / depth], 1).view(-1, 2, 3)
-        by_world = by_camera @ camera.rotation[0]  # (468, 2, 3) px a metre
-        unit = NOISE * eye_distance
-        by_shape = torch.einsum("nij,knj->nik", by_world, self.basis)  # (468, 2, 183)
+        by_camera = torch.stack([scale, zero, -scale * x / depth, zero, scale, -scale * y / depth], 2)
+        by_camera = by_camera.unflatten(2, (2, 3))
+        by_world = by_camera @ camera.rotation[:, None]  # (B, 468, 2, 3) px a metre
+        unit = (NOISE * eye_distance)[:, None, None]
+        by_shape = torch.einsum("bnij,njk->bnik", by_world, self._basis)  # (B, 468, 2, 183)
         # What a turn or a shift of the head explains is none of the shape's business: both are solved for together.
-        axes = torch.eye(3, dtype=x.dtype, device=x.device)
-        turned = torch.cross(axes.expand(len(x), 3, 3), in_camera[0][:, None].expand(-1, 3, -1), dim=2)
-        by_turn = by_camera @ turned.transpose(1, 2)
-        jacobian = torch.cat([by_shape, by_turn, by_camera], 2) / unit
-        residual = (wanted[0] - pixels) / unit
-        trust = weights / CORRELATION / (1 + residual.square().sum(1) / OUTLIER**2).sqrt()
-        weighted = jacobian * trust[:, None, None]
-        prior = torch.cat([z.new_ones(len(z)), z.new_full((6,), 1e-6)])
-        hessian = torch.einsum("nik,nil->kl", weighted, jacobian) + torch.diag(prior)
-        gradient = torch.einsum("nik,ni->k", weighted, residual)
-        gradient[: len(z)] -= z
+        turned = torch.stack([zero, -depth, y, depth, zero, -x, -y, x, zero], 2).unflatten(2, (3, 3))  # axes x point
+        by_turn = by_camera @ turned.transpose(2, 3)
+        jacobian = torch.cat([by_shape, by_turn, by_camera], 3) / unit[..., None]
+        residual = (wanted - pixels) / unit
+        trust = weights / self._correlation / (1 + residual.square().sum(2) / OUTLIER**2).sqrt()
+        # In float32 the solution would hang on the order in which 936 products are summed.
+        jacobian, residual = jacobian.flatten(1, 2).double(), residual.flatten(1)[..., None].double()
+        weighted = (jacobian * trust.double().repeat_interleave(2, 1)[..., None]).transpose(1, 2)  # (B, 189, 936)
+        count = z.shape[1]
+        prior = torch.cat([jacobian.new_ones(count), jacobian.new_full((6,), 1e-6)])
+        hessian = weighted @ jacobian + torch.diag(prior)
+        gradient = weighted @ residual
+        gradient[:, :count, 0] -= z
         # The prior keeps it regular: no check, which a GPU would be waited for.
-        return torch.linalg.solve_ex(hessian, gradient).result[: len(z)]
+        return torch.cholesky_solve(gradient, torch.linalg.cholesky_ex(hessian).L)[:, :count, 0].to(z)

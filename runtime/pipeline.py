@@ -1,45 +1,43 @@
-"""The main job: a face crop in, an avatar out. Puts models, sampling loop and guidance together.
+"""The main job: face crops in, avatars out. Puts models, sampling loop and guidance together.
 
-Knows nothing of which files are written. A photo is always processed by itself: a batch never changes a result.
+Knows nothing of which files are written. The photos of a batch share every call of a network and nothing else: each
+has its own noise, pose, steps and history, and a batch never changes a result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..engines.availability import has_native_bfloat16
-from ..models.autoencoder import load_autoencoder
-from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
+from ..models.checkpoint import ModelCard
 from ..models.conditioner import Conditioning
-from ..models.denoiser import FitDiffDenoiser, TrainedWith, check_trained_with, load_denoiser
-from ..models.landmarks import load_face_mesh
+from ..models.denoiser import FitDiffDenoiser
 from ..models.latent import LatentLayout
-from ..models.morphable import MorphableModel, load_morphable
-from ..models.occlusion import load_occlusion
-from ..models.perceptual import load_perceptual
-from ..models.recogniser import IdentityFeatures, load_recogniser
+from ..models.morphable import MorphableModel
+from ..models.recogniser import IdentityFeatures
+from ..models.topology import HeadTopology
 from ..rendering.camera import Camera, project
-from ..rendering.head_atlas import HeadAtlas, load_head_atlas
+from ..rendering.head_atlas import HeadAtlas
 from ..rendering.renderer import HeadMapsTensor, HeadRenderer, mapped
-from ..rendering.shader import F0_MAX, Light, light_from_latent, srgb_from_linear
-from .avatar import Avatar, HeadMaps, ReflectanceMaps
+from ..rendering.shader import Light, light_from_latent
+from .avatar import Avatar
+from .avatar_maps import head_maps_from_tensors, reflectance_maps
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
 from .detail import refine_detail, with_detail
-from .devices import CPU, device_from_name, host_from_device
+from .devices import CPU, host_from_device
 from .expression import blendshape_weights
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
-from .face_detector import FaceDetector
+from .face_detector import Detector
 from .guidance import FOCAL, GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_camera
 from .guidance_models import GuidanceModels
-from .photo_target import PhotoTarget, photo_target
+from .iris import iris_from_crop
+from .photo_target import PhotoTarget, photo_targets
 from .pose import Pose
 from .report import RunReport, StageClock
 from .trace import span
@@ -92,7 +90,7 @@ class FitDiffPipeline:
     denoiser: FitDiffDenoiser
     models: GuidanceModels
     atlas: HeadAtlas
-    detector: FaceDetector
+    detector: Detector
     cards: tuple[ModelCard, ...]
     backend: str = EAGER
     backend_reason: str = ""
@@ -136,13 +134,51 @@ class FitDiffPipeline:
         self, crop: FaceCrop, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None
     ) -> AvatarResult:
         """The avatar of one photographed face. `on_step(done, total)` is called after every step."""
+        return self.avatars([crop], options, clock, on_step)[0]
+
+    def avatars(
+        self,
+        crops: Sequence[FaceCrop],
+        options: AvatarOptions | Sequence[AvatarOptions],
+        clock: StageClock | None = None,
+        on_step: Any = None,
+    ) -> list[AvatarResult]:
+        """The avatars of several photographed faces, each what `avatar` makes of it, in the order of the crops.
+
+        Photos whose options differ in nothing but the seed go through one loop together. The seconds in their reports
+        are those of all of them.
+
+        Args:
+            options: for all, or one for each.
+            on_step: called with (done, total) after every step of each loop.
+
+        Raises:
+            ValueError: another number of options than of crops.
+        """
+        each = [options] * len(crops) if isinstance(options, AvatarOptions) else list(options)
+        if len(each) != len(crops):
+            raise ValueError(f"avatars: got {len(each)} options for {len(crops)} crops; expected one for each, or one")
+        loops: dict[AvatarOptions, list[int]] = {}
+        for index, own in enumerate(each):
+            loops.setdefault(replace(own, seed=0), []).append(index)
+        results: dict[int, AvatarResult] = {}
         clock = clock or StageClock()
+        for rows in loops.values():
+            made = self._together([crops[row] for row in rows], [each[row] for row in rows], clock, on_step)
+            results |= zip(rows, made, strict=True)
+        return [results[index] for index in range(len(crops))]
+
+    def _together(
+        self, crops: Sequence[FaceCrop], options: Sequence[AvatarOptions], clock: StageClock, on_step: Any
+    ) -> list[AvatarResult]:
+        """One loop for all crops; their options differ in the seed alone."""
+        shared = options[0]
         with clock.stage("condition"), span("condition"):
-            target = photo_target(crop, self.models)
-            alone = options.condition == "last"
+            target = photo_targets(crops, self.models)
+            alone = shared.condition == "last"
             seen = self.denoiser.conditioner.embedding_only(target.identity) if alone else target.identity
             conditioning = self._condition(seen, 1.0)
-        config = GUIDANCE_PRESETS[options.guidance]
+        config = GUIDANCE_PRESETS[shared.guidance]
         guide = self._guidance(target, config) if config else None
         with clock.stage("sample"), span("sample"):
             z = self._sample(conditioning, options, guide, on_step)
@@ -151,34 +187,32 @@ class FitDiffPipeline:
             with clock.stage("detail"), span("detail"):
                 z, residual = refine_detail(guide, z, guide.config.detail, self._expected_maps(conditioning))
         with clock.stage("decode"), span("decode"):
-            posed = guide or self._guidance(target, GuidanceConfig())
-            parts = self.layout.split(self.denoiser.statistics.denormalise(z))
-            with torch.no_grad():
-                maps = self.models.face_maps(parts.texture)
-                estimate = posed.estimate(with_detail(maps, residual) if residual is not None else maps, parts)
-                similarity, error = self._measured(estimate.image, estimate.vertices, estimate.camera, target)
-            result = self._finished(z, options, crop, estimate.pose, similarity, error, guide, residual)
-        return _timed(result, clock)
+            seen_by = guide or self._guidance(target, GuidanceConfig())
+            fits = self._measured(seen_by, z, residual, guide.histories if guide else None)
+            results = self._finished(z, options, crops, fits, residual)
+        return [_timed(result, clock) for result in results]
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
         """An unconditional face: the person that the seed stands for."""
         clock = clock or StageClock()
         with clock.stage("sample"), span("sample"):
-            z = self._sample(self._null, options, None, on_step)
+            z = self._sample(self._null, [options], None, on_step)
         with clock.stage("decode"), span("decode"):
-            result = self._finished(z, options, None, None, {}, None, None, None)
+            (result,) = self._finished(z, [options], [None], [_NO_FIT], None)
         return _timed(result, clock)
 
     def _sample(
-        self, conditioning: Conditioning, options: AvatarOptions, guide: PhotoGuidance | None, on_step: Any
+        self, conditioning: Conditioning, options: Sequence[AvatarOptions], guide: PhotoGuidance | None, on_step: Any
     ) -> Tensor:
+        """z_0 (B, 1, 67, 64), normalised; the options differ in the seed alone."""
         network, schedule = self.denoiser.denoiser, self.denoiser.config.schedule
+        null = {name: value.expand(len(options), *value.shape[1:]) for name, value in self._null.items()}
         predictor = classifier_free(
-            lambda z, t: network(z, t, conditioning), lambda z, t: network(z, t, self._null), options.cfg
+            lambda z, t: network(z, t, conditioning), lambda z, t: network(z, t, null), options[0].cfg
         )
-        config = SamplerConfig(steps=options.steps)
-        generators = seeded_generators([options.seed])
-        first = torch.tensor([ddim_timesteps(config, schedule)[0]], device=self.device)
+        config = SamplerConfig(steps=options[0].steps)
+        generators = seeded_generators([own.seed for own in options])
+        first = torch.full((len(options),), ddim_timesteps(config, schedule)[0], device=self.device)
         z_t = network.start(draw_noise(generators, self.layout.shape).to(self.device), first, conditioning)
 
         def guidance(z_0: Tensor, step: Any) -> Tensor:
@@ -204,11 +238,12 @@ class FitDiffPipeline:
 
     @torch.no_grad()
     def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:
-        return self.denoiser.conditioner(features, torch.tensor([present], device=self.device))
+        present_ones = torch.full((len(features.embedding),), present, device=self.device)
+        return self.denoiser.conditioner(features, present_ones)
 
     @torch.no_grad()
     def _expected_maps(self, conditioning: Conditioning) -> Tensor:
-        """(1, 9, 256, 256): the face that the linear prior expects of a photo, before any step."""
+        """(B, 9, 256, 256): the faces that the linear prior expects of the photos, before any step."""
         z = self.denoiser.statistics.denormalise(self.denoiser.prior_mean(conditioning))
         return self.models.face_maps(self.layout.split(z).texture)
 
@@ -223,44 +258,79 @@ class FitDiffPipeline:
         """What a report says of it."""
         return {"backend": self.backend, "precision": self.precision, "device": str(self.device)}
 
+    @torch.no_grad()
     def _measured(
-        self, image: Tensor, vertices: Tensor, camera: Camera, target: PhotoTarget
-    ) -> tuple[dict[str, float], float]:
-        recogniser = self.models.recogniser
-        chip = warp_chip(image.clamp(0, 1), target.chip_from_crop, recogniser.chip_size)
-        embedding = recogniser(chip).embedding
-        cosine = float(recogniser.similarity(embedding, target.identity.embedding))
-        distance = float((embedding - target.identity.embedding).norm())
-        points = project(camera, self.morphable.landmarks(vertices))[0, :, :2]
-        valid = self.morphable.landmark_valid
-        error = float((points - target.landmarks[0])[valid].norm(dim=1).mean()) / target.eye_distance
-        return {"guiding": cosine, "guiding_l2": distance}, error
+        self,
+        guide: PhotoGuidance,
+        z: Tensor,
+        residual: Tensor | None,
+        histories: Sequence[list[dict[str, float]]] | None,
+    ) -> list[_Fit]:
+        """How the rendering of each z_0 (normalised) compares with its photo."""
+        target, recogniser = guide.target, self.models.recogniser
+        parts = self.layout.split(self.denoiser.statistics.denormalise(z))
+        poses = guide.solved_poses(self.morphable(parts.identity, parts.expression))
+        camera = crop_camera(*poses, device=self.device)
+        maps = self.models.face_maps(parts.texture)
+        estimate = guide.estimate(with_detail(maps, residual) if residual is not None else maps, parts, camera)
+        chips = warp_chip(estimate.image.clamp(0, 1), target.chip_from_crop, recogniser.chip_size)
+        embedding = recogniser(chips).embedding
+        points = project(camera, self.models.surface_points(estimate.vertices))[..., :2]
+        valid = self.models.surface_valid
+        measured = torch.stack(
+            [
+                recogniser.similarity(embedding, target.identity.embedding),
+                (embedding - target.identity.embedding).norm(dim=1),
+                (points - target.landmarks)[:, valid].norm(dim=2).mean(1) / target.eye_distance,
+            ],
+            1,
+        )
+        rows = zip(poses, host_from_device(measured).tolist(), histories or [[] for _ in poses], strict=True)
+        return [
+            _Fit(pose, {"guiding": cosine, "guiding_l2": distance}, error, history)
+            for pose, (cosine, distance, error), history in rows
+        ]
 
     @torch.no_grad()
     def _finished(
         self,
         z: Tensor,
-        options: AvatarOptions,
-        crop: FaceCrop | None,
-        pose: Pose | None,
-        similarity: dict[str, float],
-        landmark_error: float | None,
-        guide: PhotoGuidance | None,
+        options: Sequence[AvatarOptions],
+        crops: Sequence[FaceCrop | None],
+        fits: Sequence[_Fit],
         residual: Tensor | None,
-    ) -> AvatarResult:
-        """Everything of the result but its times."""
+    ) -> list[AvatarResult]:
+        """Everything of the results but their times."""
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
         with span("texture_decoder", "engine"):
             maps = self.models.autoencoder.decode(parts.texture)
         if residual is not None:
             maps = with_detail(maps, residual)
-        with span("compose", "host"):
+        with span("compose", "autograd"):
             head = mapped(self.atlas.compose(maps), host_from_device)
-        neutral = host_from_device(self.morphable(parts.identity))
+        maps, neutral = host_from_device(maps), host_from_device(self.morphable(parts.identity))
         vertices = host_from_device(self.morphable(parts.identity, parts.expression))
         light = mapped(light_from_latent(parts.light), host_from_device)
-        offset = vertices - neutral
-        topology = self.morphable.topology()
+        results = []
+        for row, (own, crop, fit) in enumerate(zip(options, crops, fits, strict=True)):
+            found = _Face(
+                maps[row : row + 1],
+                mapped(head, lambda value, row=row: value[row : row + 1] if len(value) > 1 else value),
+                neutral[row : row + 1],
+                vertices[row : row + 1],
+                mapped(light, lambda value, row=row: value[row : row + 1]),
+            )
+            results.append(self._result(found, own, crop, fit, len(options)))
+        return results
+
+    @cached_property
+    def _topology(self) -> HeadTopology:
+        return self.morphable.topology()
+
+    def _result(
+        self, face: _Face, options: AvatarOptions, crop: FaceCrop | None, fit: _Fit, at_once: int
+    ) -> AvatarResult:
+        offset, topology, light = face.vertices - face.neutral, self._topology, face.light
         weights = blendshape_weights(offset[0].numpy(), topology.blendshapes)
         named = {n: round(float(w), 4) for n, w in zip(topology.blendshape_names, weights, strict=True) if w > 0.005}
         light_values = {
@@ -268,64 +338,67 @@ class FitDiffPipeline:
             "directional": light.directional[0].tolist(),
             "direction": light.direction[0].tolist(),
         }
-        pose_values = _pose_values(pose)
+        pose_values = _pose_values(fit.pose)
         avatar = Avatar(
-            vertices=neutral[0].numpy(),
+            vertices=face.neutral[0].numpy(),
             expression_offset=offset[0].numpy(),
             expression_weights=named,
             topology=topology,
-            face_maps=reflectance_maps(host_from_device(maps)),
-            head_maps=head_maps_from_tensors(head),
+            face_maps=reflectance_maps(face.maps),
+            head_maps=head_maps_from_tensors(face.head),
             light=light_values,
             pose=pose_values,
             models=self.cards,
             seed=options.seed,
         )
+        if crop is not None:
+            avatar = replace(avatar, iris=iris_from_crop(crop, avatar))
         report = RunReport(
-            options=asdict(options) | {"photo": crop is not None} | self._runs_on(),
+            options=asdict(options) | {"photo": crop is not None, "photos_at_once": at_once} | self._runs_on(),
             seed=options.seed,
             photo_sha256=crop.photo_sha256 if crop else None,
             face_index=crop.face_index if crop else None,
             face_count=len(crop.faces) if crop else None,
             models=self.cards,
-            similarity=similarity,
-            landmark_error=landmark_error,
+            similarity=fit.similarity,
+            landmark_error=fit.landmark_error,
             pose=pose_values,
             light=light_values,
             stages=(),
             seconds=0.0,
-            guidance=guide.history if guide else [],
+            guidance=fit.guidance,
             notes=crop.notes if crop else (),
         )
-        return AvatarResult(avatar, report, vertices, head, light, crop_camera(pose) if pose else None)
+        camera = crop_camera(fit.pose) if fit.pose else None
+        return AvatarResult(avatar, report, face.vertices, face.head, light, camera)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How a face compares with its photo; nothing of it without one."""
+
+    pose: Pose | None
+    similarity: dict[str, float]
+    landmark_error: float | None
+    guidance: list[dict[str, float]]
+
+
+_NO_FIT = _Fit(None, {}, None, [])
+
+
+@dataclass(frozen=True)
+class _Face:
+    """One z_0 decoded, on the CPU; every tensor with a leading axis of 1."""
+
+    maps: Tensor  # (1, 9, 512, 512)
+    head: HeadMapsTensor
+    neutral: Tensor  # (1, V, 3)
+    vertices: Tensor  # (1, V, 3) with the photo's expression
+    light: Light
 
 
 def _timed(result: AvatarResult, clock: StageClock) -> AvatarResult:
     return replace(result, report=replace(result.report, stages=tuple(clock.stages), seconds=clock.total()))
-
-
-def reflectance_maps(maps: Tensor) -> ReflectanceMaps:
-    """(1, 9, S, S) in [0, 1] -> numpy maps."""
-    rows = maps[0].permute(1, 2, 0).numpy()
-    normal = rows[..., 6:9] * 2 - 1
-    normal = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
-    specular = np.repeat(rows[..., 3:6].mean(-1, keepdims=True), 3, -1)
-    return ReflectanceMaps(np.ascontiguousarray(rows[..., :3]), specular, normal.astype(np.float32))
-
-
-def head_maps_from_tensors(head: HeadMapsTensor) -> HeadMaps:
-    """The renderer's maps (1, C, T, T), linear -> numpy maps as an exporter takes them."""
-    assert head.specular is not None and head.normal is not None
-    assert head.roughness is not None and head.alpha is not None
-    color = torch.cat([srgb_from_linear(head.albedo), head.alpha], 1)[0].permute(1, 2, 0).clamp(0, 1)
-    normal = head.normal[0].permute(1, 2, 0).numpy()
-    normal = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
-    return HeadMaps(
-        np.ascontiguousarray(color.numpy()),
-        np.ascontiguousarray((head.specular[0, 0] / F0_MAX).clamp(0, 1).numpy()),
-        np.ascontiguousarray(normal),
-        np.ascontiguousarray(head.roughness[0, 0].numpy()),
-    )
 
 
 def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
@@ -336,74 +409,3 @@ def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
         "yaw_degrees": yaw, "pitch_degrees": pitch, "roll_degrees": roll, "rvec": pose.rvec.tolist(),
         "tvec_metres": pose.tvec.tolist(), "focal_px": FOCAL, "image_px": 224, "reprojection_px": pose.error,
     }  # fmt: skip
-
-
-def load_pipeline(
-    assets: Path | None = None,
-    threads: int | None = None,
-    backend: str = EAGER,
-    *,
-    device: torch.device | str = CPU,
-    precision: Precision = "fp32",
-    cache_dir: Path | None = None,
-    on_engine: Any = None,
-) -> FitDiffPipeline:
-    """The default preset from the embedded assets, or from a folder laid out alike.
-
-    Args:
-        backend: what runs the networks, "auto" for the fastest present; with precision, cache_dir and on_engine see
-            `compiled.compiled_pipeline`.
-        device: where the guided loop runs, "cpu", "cuda" or "cuda:N". Noise is drawn on the CPU: a seed is the same
-            person on each.
-
-    Raises:
-        MissingError: a model is absent, damaged, or not the one that the denoiser was trained with; or the backend or
-            the device is.
-        UsageError: no such backend or device.
-    """
-    device = device_from_name(device)
-    if threads:
-        torch.set_num_threads(threads)
-    folder = assets or assets_dir()
-    morphable, morphable_card = load_morphable(folder / "morphable.safetensors")
-    recogniser, recogniser_card = load_recogniser(folder / "recogniser")
-    face_mesh, face_mesh_card = load_face_mesh(folder / "landmarks")
-    perceptual, perceptual_card = load_perceptual(folder / "perceptual")
-    occlusion, occlusion_card = load_occlusion(folder / "occlusion")
-    atlas, atlas_card = load_head_atlas(folder / "head_atlas.safetensors")
-    autoencoder = load_autoencoder(folder / "autoencoder").requires_grad_(False)
-    autoencoder_card = load_checkpoint(folder / "autoencoder").card
-    denoiser = load_denoiser(folder / "denoiser")
-    detector = FaceDetector(folder / "detector")
-    given = TrainedWith(recogniser_card.name, recogniser_card.sha256, morphable_card.sha256, autoencoder_card.sha256)
-    check_trained_with(denoiser.trained_with, given)
-    assert denoiser.card is not None
-    small_atlas = load_head_atlas(folder / "head_atlas.safetensors", size=512)[0]
-    renderer = HeadRenderer(
-        morphable.triangles, morphable.corner_uv, morphable.triangle_part, morphable.config.part_names
-    )
-    for network in (autoencoder, recogniser, face_mesh, perceptual, occlusion):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    models = GuidanceModels(
-        autoencoder,
-        morphable,
-        small_atlas,
-        renderer,
-        recogniser,
-        face_mesh,
-        perceptual,
-        occlusion,
-        has_native_bfloat16(),
-    )
-    cards = (
-        morphable_card, atlas_card, denoiser.card, autoencoder_card, recogniser_card, face_mesh_card,
-        perceptual_card, occlusion_card, detector.card,
-    )  # fmt: skip
-    pipeline = FitDiffPipeline(denoiser, models, atlas, detector, cards)
-    if backend == EAGER and precision == "fp32":
-        return pipeline.to(device)
-    from .compiled import compiled_pipeline
-
-    return compiled_pipeline(
-        pipeline, backend, precision=precision, cache_dir=cache_dir, device=device, on_engine=on_engine
-    )

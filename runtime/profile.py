@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ from torch import nn
 
 from .environment import environment
 from .face_crop import crop_face
+from .loading import load_pipeline
 from .photo import Photo, load_photo
-from .pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
+from .pipeline import AvatarOptions, FitDiffPipeline
 from .profile_statistics import Row, Run, StageRow, stage_rows, warnings_of, work_rows
 from .trace import recording, span
 from .traced_runner import traced_modules
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """What is measured: avatars of one photo, `batches` at a time, each size `warmup` + `runs` times."""
+    """What is measured: avatars of one photo, `batches` at a time, each size `warmup` + `runs` times.
+
+    The avatars of a batch have the seeds from that of the options on.
+    """
 
     options: AvatarOptions
     batches: tuple[int, ...] = (1,)
@@ -120,7 +124,7 @@ def profile_photo(
 ) -> Measurement:  # fmt: skip
     """Load each backend's pipeline and measure it on the photo; with two backends, in turn.
 
-    `say` hears what happens next; device and precision are as in `pipeline.load_pipeline`. Nothing is written.
+    `say` hears what happens next; device and precision are as in `loading.load_pipeline`. Nothing is written.
 
     Raises:
         UsageError, MissingError: no such backend, or not here.
@@ -130,7 +134,8 @@ def profile_photo(
     jobs = []
     for backend in backends:
         say(f"loading {backend}")
-        jobs.append(job_of_backend(backend, loaded, settings.options, threads, face, device, precision))
+        job = job_of_backend(backend, loaded, settings.options, threads, face, device, precision, max(settings.batches))
+        jobs.append(job)
     return measure(jobs, settings, say)
 
 
@@ -155,19 +160,18 @@ def measure(jobs: Sequence[Job], settings: ProfileSettings, say: Callable[[str],
 
 def job_of_backend(
     backend: str, photo: Photo, options: AvatarOptions, threads: int | None, face: int | None,
-    device: torch.device | str = "cpu", precision: Precision = "fp32",
+    device: torch.device | str = "cpu", precision: Precision = "fp32", max_batch: int = 1,
 ) -> Job:  # fmt: skip
-    """The way from the photo to the avatar on a freshly loaded pipeline; a batch is made one at a time."""
+    """The way from the photo to the avatars on a freshly loaded pipeline, whose engines take up to `max_batch`."""
     begun = time.perf_counter()
-    pipeline = load_pipeline(threads=threads, backend=backend, device=device, precision=precision)
+    pipeline = load_pipeline(threads=threads, backend=backend, device=device, precision=precision, max_batch=max_batch)
     load_seconds = time.perf_counter() - begun
 
     def work(batch: int) -> None:
         with traced_modules(_networks(pipeline)):
-            for _ in range(batch):
-                with span("crop"):
-                    crop = crop_face(photo, pipeline.detector, pipeline.models.face_mesh, face)
-                pipeline.avatar(crop, options)
+            with span("crop"):
+                crops = [crop_face(photo, pipeline.detector, pipeline.models.face_mesh, face) for _ in range(batch)]
+            pipeline.avatars(crops, [replace(options, seed=options.seed + index) for index in range(batch)])
 
     return Job(pipeline.backend, pipeline.device, work, load_seconds)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .trace import Kind, Span
+from .trace import COMPUTE, Kind, Span
 
 OVERHEAD_LIMIT = 0.20  # share of a stage with engines, on a CPU, that may lie outside them
 IDLE_LIMIT = 0.50  # the same on a GPU: more, and it waits for the host
@@ -74,7 +74,7 @@ class StageRow(Row):
 
     @property
     def overhead(self) -> float:
-        """Share of the stage outside the engines, 0 to 1."""
+        """Share of the stage outside engines and autograd, 0 to 1: the host's."""
         return 1 - self.engine_seconds / self.seconds if self.seconds else 0.0
 
 
@@ -85,7 +85,7 @@ class _Node:
     span: Span
     parent: int
     stage: int
-    in_engine: bool  # some span around it is an engine
+    in_engine: bool  # some span around it is one of COMPUTE
 
 
 def stage_rows(runs: Sequence[Run]) -> tuple[StageRow, ...]:
@@ -132,7 +132,7 @@ def work_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
         seconds, own_seconds = sum(costs) / len(runs), sum(own for _, own in pieces) / len(runs)
         spans = [span for span, _ in pieces]
         rows.append(Row(**_shared(name, kind, spans, costs, seconds, own_seconds, len(runs), total)))
-    order = ("engine", "copy", "host", "stage")
+    order = ("engine", "autograd", "copy", "host", "stage")
     return tuple(sorted(rows, key=lambda row: (order.index(row.kind), -row.own_seconds)))
 
 
@@ -211,7 +211,7 @@ class _StageSum:
                 continue
             if tree[node.stage].span.name != name:
                 continue
-            if span.kind == "engine" and not node.in_engine:
+            if span.kind in COMPUTE and not node.in_engine:
                 self.engine_seconds += span.cost
                 self.on_device |= span.device_begin is not None
             if node.parent == node.stage:
@@ -238,7 +238,7 @@ def _tree(spans: Sequence[Span]) -> list[_Node]:
         else:
             above = nodes[parent]
             outermost = parent if above.span.kind == "stage" and above.stage < 0 else above.stage
-            nodes.append(_Node(span, parent, outermost, above.in_engine or above.span.kind == "engine"))
+            nodes.append(_Node(span, parent, outermost, above.in_engine or above.span.kind in COMPUTE))
         around.append(len(nodes) - 1)
     return nodes
 

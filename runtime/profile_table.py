@@ -33,7 +33,7 @@ def header_lines(measurement: Measurement) -> list[str]:
         backends,
         f"{options.steps} steps, guidance {options.guidance}, seed {options.seed}; "
         f"{_counted(settings.warmup, 'warm-up run')} and {_counted(settings.runs, 'run')} of each batch",
-        f"batch {batches}: photos are made one at a time, so that a batch never changes a result",
+        f"batch {batches}: so many avatars go through one loop together; a batch never changes a result",
     ]
 
 
@@ -98,7 +98,7 @@ def json_from_measurement(measurement: Measurement) -> str:
         "options": asdict(settings.options),
         "warmup": settings.warmup,
         "runs": settings.runs,
-        "batching": "one at a time",
+        "batching": "together",
         "host_memory": host_peak_method(),
         "environment": measurement.environment,
         "backends": [

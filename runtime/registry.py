@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import MissingError
 from ..models.checkpoint import WEIGHTS_SUFFIX, ModelCard, assets_dir, load_weights_file
-from ..models.denoiser import TrainedWith, check_trained_with
+from ..models.denoiser import TrainedWith, check_trained_with, trained_with_cards
 
 PRESET: dict[str, str] = {
     "morphable": WEIGHTS_SUFFIX,
@@ -55,7 +55,7 @@ def mismatch(models: Sequence[InstalledModel]) -> MissingError | None:
     )
     if denoiser.card is None or recogniser is None or morphable is None or autoencoder is None:
         return None
-    given = TrainedWith(recogniser.name, recogniser.sha256, morphable.sha256, autoencoder.sha256)
+    given = trained_with_cards(recogniser, morphable, autoencoder)
     try:
         check_trained_with(TrainedWith(**denoiser.config["trained_with"]), given)
     except MissingError as problem:

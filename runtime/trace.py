@@ -18,8 +18,11 @@ import torch
 
 from .peak_memory import HostPeak, device_peak_mib, host_peak, reset_device_peak
 
-Kind = Literal["stage", "engine", "copy", "host"]
-"""A part of the run; a network (or autograd) at work; data moving between devices; other work worth a name."""
+Kind = Literal["stage", "engine", "autograd", "copy", "host"]
+"""A part of the run; a network at work; what autograd records between networks (rendering, losses) or runs backwards;
+data moving between devices; other work worth a name."""
+COMPUTE = ("engine", "autograd")
+"""What is no overhead of the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class _Open:
             place.stages += 1
         if device:
             torch.cuda.nvtx.range_push(self.name)
-            if self.kind in ("engine", "copy") and not torch.cuda.is_current_stream_capturing():
+            if self.kind in (*COMPUTE, "copy") and not torch.cuda.is_current_stream_capturing():
                 self.events = (_event_now(),)
         self.begin = time.perf_counter_ns()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from fitdiff.models.checkpoint import ModelCard, assets_dir, load_checkpoint, sa
 from fitdiff.models.denoiser import DenoiserConfig, FitDiffDenoiser, TrainedWith, save_denoiser
 from fitdiff.models.unet import UNetConfig
 from fitdiff.rendering.head_atlas import load_head_atlas
-from fitdiff.runtime.pipeline import FitDiffPipeline, load_pipeline
+from fitdiff.runtime.loading import load_pipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 from fitdiff.runtime.registry import PRESET
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +29,16 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 @pytest.fixture(scope="session")
 def astronaut() -> Path:
     return ROOT / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture(scope="session")
+def paper_networks() -> ModuleType:
+    """`paper_networks.py`: networks in the form of the files that the paper preset reads."""
+    spec = importlib.util.spec_from_file_location("paper_networks", ROOT / "tests" / "paper_networks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

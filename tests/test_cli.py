@@ -14,12 +14,14 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from fitdiff.cli import EXIT_CODES, avatar, main
+from fitdiff.exporter.options import ExportOptions
 from fitdiff.exporter.validate import document_and_binary_from_glb
 from fitdiff.models.checkpoint import assets_dir
 from fitdiff.runtime.guidance import GUIDANCE_PRESETS
 from fitdiff.runtime.pipeline import AvatarOptions
 
 FILES = {
+    "avatar.fitdiff",
     "avatar.glb",
     "maps/diffuse_albedo.png",
     "maps/normal.png",
@@ -82,6 +84,7 @@ def test_report_says_how_and_not_who(run: Run, astronaut: Path) -> None:
     assert report["options"] == {
         "steps": 2, "guidance": "full", "cfg": 1.0, "seed": 3, "photo": True, "backend": "eager",
         "precision": "fp32", "device": "cpu", "face": None, "threads": None, "condition": "all",
+        "photos_at_once": 1, "export": ExportOptions().to_json(),
     }  # fmt: skip
     assert report["photo_sha256"] == hashlib.sha256(astronaut.read_bytes()).hexdigest()
     assert astronaut.name not in text and str(astronaut.parent) not in text
@@ -90,9 +93,7 @@ def test_report_says_how_and_not_who(run: Run, astronaut: Path) -> None:
     assert all(stage["seconds"] >= 0 and stage["peak_mib"] > 0 for stage in report["stages"])
     assert sum(stage["seconds"] for stage in report["stages"]) <= report["seconds"]
     assert -1 <= report["similarity"]["guiding"] <= 1
-    assert {"identity", "identity_perceptual", "photometric", "landmarks", "perceptual"} <= set(
-        report["guidance"][0]
-    )
+    assert {"identity", "identity_perceptual", "photometric", "landmarks", "perceptual"} <= set(report["guidance"][0])
     assert {model["role"] for model in report["models"]} >= {
         "morphable",
         "denoiser",

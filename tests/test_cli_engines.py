@@ -16,7 +16,7 @@ from fitdiff.cli_engines import BACKENDS, engines
 from fitdiff.engines import build as engine_build
 from fitdiff.engines import installed
 from fitdiff.engines.backends import AUTO
-from fitdiff.engines.build import BUILDABLE
+from fitdiff.engines.build import BUILDABLE, BuiltEngine
 from fitdiff.engines.cache import EngineCache
 from fitdiff.engines.cache_key import EngineKey
 from fitdiff.engines.options import EngineOptions
@@ -159,12 +159,30 @@ def test_prune_all_leaves_what_is_being_built(root: Path) -> None:
     assert not list(root.glob(f"{taken.stem}.[!l]*"))
 
 
+def test_prune_takes_finished_kernels_along_and_says_so(root: Path) -> None:
+    old, new = add(root, "denoiser"), add(root, "landmarks")
+    age(old)
+    for path in (old, new):
+        path.with_suffix(".jit").write_bytes(b"k" * 2**20)
+    left = root / f"{'0' * 64}.jit"  # its plan is gone
+    left.write_bytes(b"k" * 2**19)
+    listed = {Path(entry["path"]).stem: entry["kernel_bytes"] for entry in json.loads(fitdiff("list", "--json").stdout)}
+    assert listed == {old.stem: 2**20, new.stem: 2**20, left.stem: 2**19}
+    result = fitdiff("prune", "--older-than", 30)
+    assert result.exit_code == 0 and "with kernels for its GPU, 1.0 MiB" in result.stdout
+    assert not old.with_suffix(".jit").exists() and new.with_suffix(".jit").exists() and left.exists()
+    assert fitdiff("verify").exit_code == 1
+    result = fitdiff("prune", "--all")
+    assert "2 engines removed, 1.5 MiB freed" in result.stdout and "0.5 MiB" in result.stdout
+    assert {path.suffix for path in root.iterdir()} == {".lock"}
+
+
 @pytest.fixture
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """`build` without models: a graph is its name."""
-    monkeypatch.setattr("fitdiff.runtime.pipeline.load_pipeline", lambda: type("P", (), {"denoiser": 0, "models": 0}))
+    monkeypatch.setattr("fitdiff.runtime.loading.load_pipeline", lambda: type("P", (), {"denoiser": 0, "models": 0}))
     monkeypatch.setattr("fitdiff.runtime.graph_sources.graph_sources", lambda *_: None)
-    monkeypatch.setattr(engine_build, "graphs_named", lambda names, _: iter(names))
+    monkeypatch.setattr(engine_build, "graphs_named", lambda names, *_: iter(names))
 
 
 def test_build_goes_on_after_a_graph_that_cannot_be_built(
@@ -172,11 +190,11 @@ def test_build_goes_on_after_a_graph_that_cannot_be_built(
 ) -> None:
     seen: list[Any] = []
 
-    def build_engine(graph: str, backend: str, options: EngineOptions, progress: Any) -> Path:
+    def build_engine(graph: str, backend: str, options: EngineOptions, progress: Any) -> BuiltEngine:
         seen.append((graph, backend, options.precision, options.max_batch, options.cache_dir))
         if graph == "landmarks":
             raise FitDiffError("landmarks", "an operator", "another", "choose another backend")
-        return add(root, graph)
+        return BuiltEngine(add(root, graph))
 
     monkeypatch.setattr(engine_build, "build_engine", build_engine)
     names = ("recogniser", "landmarks", "denoiser")
@@ -186,6 +204,25 @@ def test_build_goes_on_after_a_graph_that_cannot_be_built(
     assert result.exit_code == 1
     assert "an operator" in result.stderr and "none of landmarks" in result.stderr
     assert "recogniser:" in result.stdout and "denoiser:" in result.stdout
+
+
+def test_build_tells_which_plans_are_refitted(root: Path, no_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def build_engine(graph: str, backend: str, options: EngineOptions, progress: Any) -> BuiltEngine:
+        asked.append(options.refit)
+        return BuiltEngine(add(root, graph), needs_refit=graph == "denoiser")
+
+    monkeypatch.setattr(engine_build, "build_engine", build_engine)
+    monkeypatch.setattr(engine_build, "backend_to_build", lambda name: name)
+    options = ("--backend", "tensorrt-rtx", "--graph", "denoiser", "--graph", "landmarks")
+    result = fitdiff("build", *options, "--refittable")
+    assert result.exit_code == 0 and asked == [True, True]
+    lines = result.stdout.splitlines()
+    assert "in the cache, takes its weights when it is loaded" in lines[0] and lines[1].endswith("in the cache")
+    assert fitdiff("build", *options).exit_code == 0 and asked[2:] == [False, False]
+    refused = fitdiff("build", "--backend", "onnxruntime", "--refittable")
+    assert refused.exit_code == 2 and "--refittable" in refused.stderr
 
 
 def test_build_stops_where_no_graph_can_be_built(root: Path, no_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +246,7 @@ def test_build_exports_once(root: Path, small_models: Path) -> None:
     arguments = ("build", "--backend", "onnxruntime", "--graph", "perceptual")
     first, second = fitdiff(*arguments), fitdiff(*arguments)
     assert first.exit_code == second.exit_code == 0, first.output + second.output
-    assert "built in" in first.stdout and "in the cache" in second.stdout
+    assert "made in" in first.stdout and "in the cache" in second.stdout
     (entry,) = EngineCache(root).entries()
     assert entry.manifest and entry.manifest.key["graph"] == "perceptual" and not entry.problem
     assert cli_engines._cells(entry)[1] == "onnx"

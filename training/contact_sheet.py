@@ -31,13 +31,15 @@ _VIEWS = (
 _SUPERSAMPLE = 2
 
 
-def contact_sheet(skins: Path, count: int = 64, seed: int = 0, lights: int = 3) -> np.ndarray:
+def contact_sheet(
+    skins: Path, count: int = 64, seed: int = 0, lights: int = 3, morphable: Path | None = None
+) -> np.ndarray:
     """Random faces of the appearance model: (rows * 260, columns * 300, 3) uint8 sRGB, eight faces a row at most.
 
     Raises:
         UsageError: the folder of skins holds none, or they come from one photographed person.
     """
-    studio = SyntheticStudio(skins)
+    studio = SyntheticStudio(skins, morphable=morphable)
     atlas = load_head_atlas()[0]
 
     def heads() -> Iterable[tuple[Tensor, HeadMapsTensor]]:

@@ -23,12 +23,15 @@ MAPS, PHOTOS, FACES, INDEX = "maps.npy", "photos.npy", "faces.safetensors", "ind
 REMEDY = "run fitdiff synthesize or fitdiff train import, or see docs/training.md for the format"
 
 
-def check_data_folder(folder: Path, *, photos: bool = True, layout: LatentLayout | None = None) -> None:
+def check_data_folder(
+    folder: Path, *, photos: bool = True, layout: LatentLayout | None = None, morphable_sha256: str | None = None
+) -> None:
     """Raise the first thing that is wrong with a training folder; say nothing when it can be used.
 
     Args:
         photos: False for what the autoencoder needs: maps and index alone.
         layout: how many identity, expression and light numbers there must be; None takes any.
+        morphable_sha256: the morphable model to train for; a folder that names another is refused.
 
     Raises:
         MissingError: no folder, or files of it are absent.
@@ -45,6 +48,8 @@ def check_data_folder(folder: Path, *, photos: bool = True, layout: LatentLayout
     held_out = _held_out(folder / INDEX, len(maps))
     if photos:
         _check_faces(folder, len(maps), held_out, layout)
+    if morphable_sha256:
+        _check_morphable(folder / INDEX, morphable_sha256)
 
 
 def _array(path: Path) -> np.ndarray:
@@ -72,6 +77,18 @@ def _held_out(path: Path, count: int) -> set[int]:
         remedy = "list some maps in held_out, all those of a person together, or make more faces"
         raise UsageError("training data", got, "some of each", remedy)
     return held_out
+
+
+def _check_morphable(path: Path, expected: str) -> None:
+    """Coefficients of one morphable model mean nothing to another. A folder of a studio's own need not name one."""
+    made_with = json.loads(path.read_text(encoding="utf-8")).get("morphable_sha256", expected)
+    if made_with != expected:
+        raise UsageError(
+            f"training data {path}",
+            f"faces of the morphable model {str(made_with)[:16]}",
+            f"of {expected[:16]}, the one to train for",
+            "give the same --morphable to `synthesize` and to `train diffusion`",
+        )
 
 
 def _check_faces(folder: Path, maps: int, held_out: set[int], layout: LatentLayout | None) -> None:

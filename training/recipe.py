@@ -13,13 +13,16 @@ import numpy as np
 import torch
 
 from ..models.autoencoder import load_autoencoder
-from ..models.checkpoint import load_checkpoint
-from ..models.denoiser import TrainedWith
+from ..models.checkpoint import ModelCard, load_checkpoint
+from ..models.denoiser import trained_with_cards
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
 from ..models.morphable import MorphableModel, load_morphable
 from ..models.perceptual import load_perceptual, perceptual_distance
-from ..models.recogniser import load_recogniser
+from ..models.recogniser import Recogniser
+from ..models.unet import UNetConfig
 from ..rendering.head_atlas import load_head_atlas
+from ..runtime.loading import morphable_from_files, perceptual_from_files, recogniser_from_files
+from ..runtime.presets import DEFAULT, preset_files
 from .data_folder import check_data_folder
 from .devices import start_workers
 from .diffusion_data import FeatureConfig, prepare
@@ -32,8 +35,6 @@ from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, tra
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
 from .train_occlusion import OcclusionResult, OcclusionTrainingConfig, train_occlusion
 
-PAINTED = FeatureConfig(variants=4, augmentation_name="occluders-1")
-"""Synthetic heads are bald and bare; three more versions of each photo have hair, clothes, and things over the face."""
 NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
 
 
@@ -49,11 +50,13 @@ def default_autoencoder_config(budget: Budget) -> AutoencoderTrainingConfig:
 
 
 def train_default_autoencoder(
-    config: AutoencoderTrainingConfig, data: Path, out: Path, resume: bool = False, init: Path | None = None
-) -> AutoencoderResult:
-    """`train_autoencoder` with the embedded perceptual network; the features of the face count most."""
+    config: AutoencoderTrainingConfig, data: Path, out: Path, resume: bool = False, init: Path | None = None,
+    preset: str | Path = DEFAULT,
+) -> AutoencoderResult:  # fmt: skip
+    """`train_autoencoder` with the perceptual network of a preset; the features of the face count most."""
     check_data_folder(data, photos=False)
-    network = load_perceptual()[0].to(start_workers(config.device).device)
+    network, _ = perceptual_from_files(preset_files(preset, ("perceptual",)))
+    network.to(start_workers(config.device).device)
     morphable = load_morphable()[0]
     return train_autoencoder(
         config,
@@ -73,40 +76,62 @@ def train_default_diffusion(
     out: Path,
     resume: bool = False,
     init: Path | None = None,
+    morphable_file: Path | None = None,
+    preset: str | Path = DEFAULT,
+    versions: int = 1,
 ) -> DiffusionResult:
-    """`train_diffusion` with the embedded recogniser and morphable model, on latents of a given autoencoder.
+    """`train_diffusion` with the recogniser and the morphable model of a preset, on latents of a given autoencoder.
 
     Of several processes the first encodes the data, if nobody has, and the others wait for it.
 
     Args:
         autoencoder: its checkpoint, with or without `.safetensors`.
         init: a denoiser's checkpoint to begin with.
+        morphable_file: the morphable model that the data was made with; None is the preset's.
+        preset: see `loading.load_pipeline`.
+        versions: of each photo; those after the first have hair, clothes, and things over the face, which synthetic
+            heads lack. docs/log.md says what that brings.
+
+    Raises as `train_diffusion` and `load_pipeline` do, and UsageError for data of another morphable model.
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    recogniser, recogniser_card = load_recogniser()
-    morphable, morphable_card = load_morphable()
+    files = preset_files(preset, ("recogniser",) if morphable_file else ("recogniser", "morphable"))
+    recogniser, recogniser_card = recogniser_from_files(files)
+    morphable, morphable_card = load_morphable(morphable_file) if morphable_file else morphable_from_files(files)
     coefficients = morphable.config.identity_components, morphable.config.expression_components
     layout = replace(config.model.layout, identity=coefficients[0], expression=coefficients[1])
-    check_data_folder(data, layout=layout)
+    config = replace(config, model=replace(config.model, unet=_conditioned_on(recogniser, config.model.unet)))
+    check_data_folder(data, layout=layout, morphable_sha256=morphable_card.sha256)
     network = load_autoencoder(autoencoder).requires_grad_(False)
-    trained_with = TrainedWith(
-        recogniser_card.name,
-        recogniser_card.sha256,
-        morphable_card.sha256,
-        load_checkpoint(autoencoder).card.sha256,
-    )
+    trained_with = trained_with_cards(recogniser_card, morphable_card, load_checkpoint(autoencoder).card)
     workers = start_workers(config.device)
     recogniser, network = recogniser.to(workers.device), network.to(workers.device)
     quiet = config.quiet or not workers.is_first
     with workers.first_alone():
-        prepared = prepare(
-            data, network, recogniser, trained_with, PAINTED, _painted_over, quiet=quiet, layout=layout
-        )
+        painted = FeatureConfig(versions, augmentation_name="occluders-1") if versions > 1 else FeatureConfig()
+        prepared = prepare(data, network, recogniser, trained_with, painted, _painted_over, quiet, layout)
     gram = vertex_gram(morphable.identity_basis, morphable.expression_basis)
     atlas = load_head_atlas(size=512)[0].to(workers.device)
     losses = RenderedIdentityLosses(data, network, morphable.to(workers.device), atlas, recogniser)
-    return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses, init=init)
+    card = _denoiser_card(recogniser_card, morphable_card)
+    return train_diffusion(config, prepared, gram, out, resume, identity_losses=losses, init=init, card=card)
+
+
+def _conditioned_on(recogniser: Recogniser, unet: UNetConfig) -> UNetConfig:
+    """The same UNet for this recogniser's features."""
+    channels = tuple(shape[0] for shape in recogniser.feature_shapes)
+    return replace(unet, condition_maps=channels, condition_embedding=recogniser.embedding_size)
+
+
+def _denoiser_card(*learnt_from: ModelCard) -> ModelCard | None:
+    """A denoiser is bound by the licences of the models whose answers it has learnt; None where they leave it free."""
+    bound = [card for card in learnt_from if not card.commercial]
+    if not bound:
+        return None
+    source = f"trained by fitdiff with {' and '.join(card.name for card in learnt_from)}"
+    licences = "; ".join(dict.fromkeys(card.licence for card in bound))
+    return ModelCard("denoiser", "fitdiff-denoiser", source, f"as the models it learnt from: {licences}", False)
 
 
 def _painted_over(picture: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

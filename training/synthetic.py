@@ -31,6 +31,7 @@ from ..runtime.face_chip import five_points_from_landmarks
 from ..runtime.face_crop import CROP_SIZE, framing_transform
 from .reflectance import SkinAppearanceModel, sample_traits
 from .skins import load_skins, split_by_source
+from .traits import sample_attributes
 
 FORMAT = "fitdiff-synthetic-1"
 _IRISES = np.array([[0.42, 0.28, 0.17], [0.22, 0.13, 0.08], [0.45, 0.36, 0.19], [0.36, 0.42, 0.26], [0.38, 0.50, 0.60],
@@ -43,7 +44,7 @@ class SynthesisConfig:
     """count: triplets of maps; photos_per_face: photographs of each; held_out: share of maps kept for validation.
 
     held_out_source: the photographed person whose skins make the held-out maps and no other; None: see
-    `skins.default_held_out_source`.
+    `skins.default_held_out_source`. morphable: a model of `fitdiff import-model`; None: the embedded one.
     """
 
     skins: Path
@@ -53,6 +54,7 @@ class SynthesisConfig:
     held_out: float = 0.04
     workers: int = 1
     held_out_source: str | None = None
+    morphable: Path | None = None
 
     def first_held_out(self) -> int:
         """Faces from this index on are held out."""
@@ -74,40 +76,45 @@ class SyntheticPhoto:
 class SyntheticStudio:
     """Everything that one process needs to make faces and photograph them."""
 
-    def __init__(self, skins: Path, held_out_source: str | None = None) -> None:
-        """Raises UsageError: no skins, or the source that is held out has none, or there is no other."""
+    def __init__(self, skins: Path, held_out_source: str | None = None, morphable: Path | None = None) -> None:
+        """`morphable`: the heads'; the maps are always made on the embedded model's chart, which imported ones share.
+
+        Raises UsageError: no skins, or the source that is held out has none, or there is no other.
+        """
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        self.model: MorphableModel = load_morphable()[0]
+        chart: MorphableModel = load_morphable()[0]
+        self.model, self.card = load_morphable(morphable)
         self.atlas: HeadAtlas = load_head_atlas(size=512)[0]
-        self.skins = load_skins(skins, self.model)
+        self.skins = load_skins(skins, chart)
         self.held_out_source, training, held_out = split_by_source(self.skins, held_out_source)
-        self.appearance = SkinAppearanceModel(training, self.model)
-        self.held_out_appearance = SkinAppearanceModel(held_out, self.model)
+        self.appearance = SkinAppearanceModel(training, chart)
+        self.held_out_appearance = SkinAppearanceModel(held_out, chart)
         self.renderer = HeadRenderer(
             self.model.triangles, self.model.corner_uv, self.model.triangle_part, self.model.config.part_names
         )
 
     def identity(self, seed: int, index: int) -> np.ndarray:
-        """(158,) coefficients of face `index`."""
-        return np.random.default_rng([seed, index, 0]).standard_normal(158).astype(np.float32)
+        """(158,) coefficients of face `index`; those that the model leaves empty are zero."""
+        used = self.model.identity_basis.flatten(1).any(1).numpy()
+        return np.random.default_rng([seed, index, 0]).standard_normal(158).astype(np.float32) * used
 
     def maps(self, seed: int, index: int, held_out: bool = False) -> np.ndarray:
         """(9, 512, 512) uint8 maps of face `index`, from the skins for training or from the held-out source's."""
         rng = np.random.default_rng([seed, index, 1])
         identity = torch.from_numpy(self.identity(seed, index))[None]
         appearance = self.held_out_appearance if held_out else self.appearance
-        return appearance.sample(sample_traits(self.model.attributes(identity)[0].numpy(), rng), rng)
+        attributes = self.model.attributes(identity)[0].numpy()
+        if not len(attributes):  # an imported model does not tell who a shape is: skins go with any head
+            attributes = sample_attributes(rng)
+        return appearance.sample(sample_traits(attributes, rng), rng)
 
     @torch.no_grad()
     def photograph(self, maps: np.ndarray, seed: int, index: int, take: int) -> SyntheticPhoto:
         """Photograph `take` of face `index`."""
         rng = np.random.default_rng([seed, index, 2, take])
         identity = torch.from_numpy(self.identity(seed, index))[None]
-        names = list(self.model.config.blendshape_names)
-        weights = sample_expression_weights(names, 1, seed=int(rng.integers(2**31)))
-        weights = torch.from_numpy(weights) * float(rng.beta(2, 1.5))
-        expression = weights @ self.model.expression_of_blendshapes
+        expression = self._expression(rng)
         vertices = self.model(identity, expression)
         light = sample_light(rng)
         face = torch.from_numpy(maps)[None].float() / 255
@@ -125,6 +132,17 @@ class SyntheticStudio:
             pixels, expression[0].numpy(), latent_from_light(light)[0].numpy(), five_points_from_landmarks(points),
             points.astype(np.float32), cover,
         )  # fmt: skip
+
+
+    def _expression(self, rng: np.random.Generator) -> torch.Tensor:
+        """(1, 25): a mixture of blendshapes, or a draw from the basis of a model that has too few of them."""
+        names = list(self.model.config.blendshape_names)
+        if "mouthSmileLeft" in names:
+            weights = torch.from_numpy(sample_expression_weights(names, 1, seed=int(rng.integers(2**31))))
+            return weights * float(rng.beta(2, 1.5)) @ self.model.expression_of_blendshapes
+        used = self.model.expression_basis.flatten(1).any(1).numpy()
+        drawn = rng.standard_normal((1, len(used))).astype(np.float32) * used
+        return torch.from_numpy(drawn) * float(rng.beta(2, 1.5))
 
 
 def sample_light(rng: np.random.Generator) -> Light:
@@ -247,19 +265,19 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 @cache
-def _studio(skins: str, held_out_source: str | None) -> SyntheticStudio:
-    return SyntheticStudio(Path(skins), held_out_source)
+def _studio(skins: Path, held_out_source: str | None, morphable: Path | None) -> SyntheticStudio:
+    return SyntheticStudio(skins, held_out_source, morphable)
 
 
 def _make_maps(config: SynthesisConfig, out: str, index: int) -> int:
-    studio = _studio(str(config.skins), config.held_out_source)
+    studio = _studio(config.skins, config.held_out_source, config.morphable)
     np.load(out, mmap_mode="r+")[index] = studio.maps(config.seed, index, index >= config.first_held_out())
     return index
 
 
 def _make_photos(config: SynthesisConfig, maps: str, index: int) -> list[SyntheticPhoto]:
     face = np.array(np.load(maps, mmap_mode="r")[index])
-    studio = _studio(str(config.skins), config.held_out_source)
+    studio = _studio(config.skins, config.held_out_source, config.morphable)
     return [studio.photograph(face, config.seed, index, take) for take in range(config.photos_per_face)]
 
 
@@ -271,7 +289,7 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
     Raises:
         UsageError: the folder of skins holds none, or the source to hold out has none, or there is no other.
     """
-    studio = _studio(str(config.skins), config.held_out_source)
+    studio = _studio(config.skins, config.held_out_source, config.morphable)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)  # it says that the folder is complete
     maps_path = str(out / "maps.npy")
@@ -303,7 +321,8 @@ def synthesize(config: SynthesisConfig, out: Path, progress: Callable[[str, int,
     save_file(arrays, str(out / "faces.safetensors"))
     held_out = list(range(config.first_held_out(), config.count))
     index = {
-        "format": FORMAT, "config": {**asdict(config), "skins": config.skins.name}, "held_out": held_out,
+        "format": FORMAT, "config": {**asdict(config), "skins": config.skins.name, "morphable": studio.card.name},
+        "morphable_sha256": studio.card.sha256, "held_out": held_out,
         "held_out_source": studio.held_out_source, "held_out_skins": [s.name for s in studio.held_out_appearance.skins],
         "skins": {skin.name: skin.source for skin in studio.skins},
     }  # fmt: skip

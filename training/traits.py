@@ -45,6 +45,12 @@ class PersonTraits:
         return line + under + 0.5 * _OLIVE * self.olive
 
 
+def sample_attributes(rng: np.random.Generator) -> np.ndarray:
+    """(5,) male, age, african, asian, caucasian at random, each in [0, 1]: for heads that tell none of it."""
+    male = rng.beta(8, 1.2) if rng.random() < 0.5 else rng.beta(1.2, 8)
+    return np.array([male, rng.uniform(), *rng.dirichlet([0.5, 0.5, 0.5])], np.float32)
+
+
 def sample_traits(attributes: np.ndarray, rng: np.random.Generator) -> PersonTraits:
     """Traits for a head with these (male, age, african, asian, caucasian), each in [0, 1]."""
     male, age, african, asian, caucasian = (float(a) for a in attributes)

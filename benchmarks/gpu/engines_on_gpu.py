@@ -33,7 +33,8 @@ from fitdiff.engines.runner import Runner
 from fitdiff.errors import FitDiffError
 from fitdiff.runtime import profile_table
 from fitdiff.runtime.graph_sources import graph_sources
-from fitdiff.runtime.pipeline import AvatarOptions, load_pipeline
+from fitdiff.runtime.loading import load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions
 from fitdiff.runtime.profile import ProfileSettings, profile_photo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,7 +158,7 @@ def refit_line(backend: str, cache: Path) -> str:
     """Build refittable, change the weights as a new training would, refit, compare with PyTorch."""
     from fitdiff.engines.trt.runner import make_runner
 
-    options = EngineOptions(cache_dir=cache, device=torch.device("cuda", torch.cuda.current_device()))
+    options = EngineOptions(cache_dir=cache, device=torch.device("cuda", torch.cuda.current_device()), refit=True)
     pipeline = load_pipeline()
     (graph,) = graphs_named([REFITTED], graph_sources(pipeline.denoiser, pipeline.models))
     trained = copy.deepcopy(graph.module)
@@ -165,13 +166,13 @@ def refit_line(backend: str, cache: Path) -> str:
     with torch.no_grad():
         for weights in trained.parameters():
             weights.mul_(1 + 0.05 * torch.randn(weights.shape, generator=generator))
-    changed = replace(graph, module=trained)
+    changed = replace(graph, network=trained)
     try:
         seconds: list[float] = []
         errors: list[str] = []
         for each in (graph, changed):
             start = time.perf_counter()
-            with make_runner(each, options, backend, refit=True) as runner:
+            with make_runner(each, options, backend) as runner:
                 seconds.append(time.perf_counter() - start)
                 errors.append(f"{parity(each, on_device(runner)).relative:.2e}")
     except (FitDiffError, RuntimeError) as error:

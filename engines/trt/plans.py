@@ -18,20 +18,26 @@ from .refit import architecture_sha256
 
 @dataclass(frozen=True)
 class PlanFile:
-    """A verified plan, the file it was built from or is to be refitted with, and what it was built for, in words."""
+    """A verified plan, the file with its weights, and what it was built for, in words.
+
+    needs_refit: it serves every checkpoint of its architecture, and has the weights that it was built with until it is
+        loaded and refitted with `onnx_path`.
+    """
 
     path: Path
     onnx_path: Path
     built_for: str
+    needs_refit: bool = False
 
 
 def plan_file(
-    graph: Graph, options: EngineOptions, flavour: Flavour, *, refit: bool = False, progress: Progress | None = None
+    graph: Graph, options: EngineOptions, flavour: Flavour, *, shared: bool = True, progress: Progress | None = None
 ) -> PlanFile:
-    """Export and build what the cache does not have.
+    """The plan with exactly this graph's weights, or a refittable one of its architecture, or a new one.
 
-    refit: the plan is refittable and kept by its architecture alone, so that one serves every checkpoint; its weights
-    are those it was built with until it is refitted with `onnx_path`.
+    With `options.refit` it is the refittable one, built where there is none.
+
+    shared: whether a refittable plan that another checkpoint may have built will do.
 
     Raises UsageError for bfloat16, EngineError where TensorRT refuses the network or the build.
     """
@@ -45,25 +51,29 @@ def plan_file(
 
     half = options.precision == "fp16"
     onnx_path = onnx_file(cache, graph, dynamic_batch=options.dynamic_batch, half=half, progress=say)
-    plan_options = PlanOptions(max_batch=options.max_batch, refit=refit)
-    key = _key(graph, onnx_path, options, plan_options, flavour)
+    key = _key(graph, onnx_path, options, flavour, refit=options.refit)
+    found = cache.find(key)
+    if found is None and shared and not options.refit:
+        refittable = _key(graph, onnx_path, options, flavour, refit=True)
+        of_architecture = cache.find(refittable)
+        if of_architecture is not None:
+            return PlanFile(of_architecture, onnx_path, _built_for(refittable), needs_refit=True)
 
     def build(path: Path) -> None:
-        build_plan(onnx_path, path, plan_options, flavour, progress)
+        build_plan(onnx_path, path, PlanOptions(max_batch=options.max_batch, refit=options.refit), flavour, progress)
 
-    path = cache.get_or_build(key, build, say)
-    return PlanFile(path, onnx_path, _built_for(key))
+    path = found or cache.get_or_build(key, build, say)
+    return PlanFile(path, onnx_path, _built_for(key), needs_refit=options.refit)
 
 
-def _key(
-    graph: Graph, onnx_path: Path, options: EngineOptions, plan_options: PlanOptions, flavour: Flavour
-) -> EngineKey:
+def _key(graph: Graph, onnx_path: Path, options: EngineOptions, flavour: Flavour, *, refit: bool) -> EngineKey:
+    """Of a plan for these weights, or of a refittable one for all that differ in nothing else."""
     key = engine_key(
         onnx_path, graph.name, precision=options.precision, max_batch=options.max_batch, backend=flavour.name,
         backend_version=flavour.version, gpu=gpu_facts(options.device),
-        flags={"refit": plan_options.refit, "tf32": plan_options.tf32},
+        flags={"refit": refit, "tf32": PlanOptions.tf32},
     )  # fmt: skip
-    return replace(key, onnx_sha256=architecture_sha256(onnx_path)) if plan_options.refit else key
+    return replace(key, onnx_sha256=architecture_sha256(onnx_path)) if refit else key
 
 
 def _built_for(key: EngineKey) -> str:

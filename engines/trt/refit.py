@@ -39,15 +39,6 @@ def refit_engine(engine: Any, onnx_path: Path, flavour: Flavour) -> None:
         raise EngineError(f"weights of {onnx_path}", got, "those of the engine's own architecture", remedy)
 
 
-def write_engine(engine: Any, plan_path: Path, flavour: Flavour) -> None:
-    """Write an engine, refitted or not, as a plan that can be refitted again."""
-    config = engine.create_serialization_config()
-    include = getattr(flavour.trt.SerializationFlag, "INCLUDE_REFIT", None)  # since 10.14; before, it was the default
-    if include is not None and engine.refittable:
-        config.set_flag(include)
-    plan_path.write_bytes(memoryview(engine.serialize_with_config(config)))
-
-
 def refittable_weights(onnx_path: Path, flavour: Flavour) -> tuple[str, ...]:
     """Initialisers of an ONNX file that TensorRT keeps under their own names, so that new ones can take their place.
 

@@ -8,6 +8,7 @@ context of their own.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cache import KERNELS
 from ..graph import Graph
 from ..options import EngineOptions
 from ..runner import CheckedRunner
@@ -26,23 +28,35 @@ from .loader import EngineError, Flavour, load_engine, load_flavour
 from .plans import plan_file
 from .refit import refit_engine
 
+_LOG = logging.getLogger(__name__)
 MAX_CONTEXTS = 4  # sizes of batch that are kept ready; each has the engine's scratch memory once
 
 
 def make_runner(
-    graph: Graph, options: EngineOptions, flavour_name: str, *, refit: bool = False, progress: Progress | None = None
+    graph: Graph, options: EngineOptions, flavour_name: str, *, progress: Progress | None = None
 ) -> TensorRtRunner:
-    """Export and build what is not in the cache, and answer the engine ready to run.
+    """Export and build what is not in the cache, and answer the engine ready to run, with this graph's weights.
 
-    refit: take a plan of the same architecture, whatever weights it was built with, and put this graph's into it.
+    A refittable plan that refuses them is passed over, and one for these weights is built; with `options.refit` the
+    refusal is raised.
+
     Raises MissingError where the flavour is not installed, UsageError for bfloat16, EngineError where TensorRT refuses.
     """
     flavour = load_flavour(flavour_name)
-    plan = plan_file(graph, options, flavour, refit=refit, progress=progress)
+    plan = plan_file(graph, options, flavour, progress=progress)
     runner = TensorRtRunner(graph, plan.path, options, flavour, built_for=plan.built_for)
-    if refit:
+    if not plan.needs_refit:
+        return runner
+    try:
         runner.refit(plan.onnx_path)
-    return runner
+        return runner
+    except EngineError as error:
+        runner.close()  # some of its weights may be the new ones
+        if options.refit:
+            raise
+        _LOG.warning("%s is built, since the plan of its architecture takes no other weights: %s", graph.name, error)
+    plan = plan_file(graph, options, flavour, shared=False, progress=progress)
+    return TensorRtRunner(graph, plan.path, options, flavour, built_for=plan.built_for)
 
 
 class TensorRtRunner(CheckedRunner):
@@ -73,7 +87,7 @@ class TensorRtRunner(CheckedRunner):
         self._engine: Any = load_engine(plan, flavour, device=self.device, built_for=built_for)
         self._compare_names(plan)
         self._stream = torch.cuda.Stream(self.device)
-        self._jit = JitFile(plan.with_suffix(".jit")) if flavour.is_rtx else None
+        self._jit = JitFile(plan.with_suffix(KERNELS)) if flavour.is_rtx else None
         self._sized: OrderedDict[int, _Sized] = OrderedDict()
 
     def infer(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

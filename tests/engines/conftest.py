@@ -1,14 +1,19 @@
-"""Networks of every kind, small and with random weights, as sources of graphs."""
+"""Networks of every kind, small and with random weights, as sources of graphs; an ONNX file; TensorRT-RTX if there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from fitdiff.engines.graphs import GraphSources
+from fitdiff.engines.trt.loader import Flavour, load_flavour
+from fitdiff.errors import MissingError
 from fitdiff.models.autoencoder import AutoencoderConfig, BranchedAutoencoder
 from fitdiff.models.denoiser import DenoiserConfig, FitDiffDenoiser
 from fitdiff.models.landmarks import FaceMesh, FaceMeshConfig
@@ -66,3 +71,43 @@ def small_sources() -> GraphSources:
         (2, 13, 3, 12),
         64,
     )
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Flavour:
+    try:
+        return load_flavour("tensorrt-rtx")
+    except MissingError as error:
+        pytest.skip(f"TensorRT-RTX cannot be imported: {error.got}")
+
+
+@pytest.fixture(scope="session")
+def write_network() -> Callable[..., Path]:
+    """Writes a convolution, group norm, an activation, a resize and a matrix product, in ONNX opset 21."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fitdiff[engines]'")
+
+    def write(path: Path, *, half: bool = False, batch: str = "1", seed: int = 0, tail: str = "Sigmoid") -> Path:
+        kind, dtype = ("float16", np.float16) if half else ("float", np.float32)
+        model = onnx.parser.parse_model(f"""
+            <ir_version: 10, opset_import: ["" : 21]>
+            small ({kind}[{batch},3,16,16] image) => ({kind}[{batch},8,32,32] maps, {kind}[{batch},5] vector) {{
+                a = Conv<pads = [1,1,1,1]>(image, conv_weight, conv_bias)
+                b = GroupNormalization<num_groups = 2>(a, norm_weight, norm_bias)
+                c = {tail}(b)
+                maps = Resize<mode = "nearest">(c, , scales)
+                d = ReduceMean<keepdims = 0>(c, axes)
+                vector = Gemm(d, matrix, offset)
+            }}""")
+        random = np.random.default_rng(seed)
+        shapes = {
+            "conv_weight": (8, 3, 3, 3), "conv_bias": (8,), "norm_weight": (8,), "norm_bias": (8,),
+            "matrix": (8, 5), "offset": (5,),
+        }  # fmt: skip
+        weights = {name: random.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+        weights |= {"scales": np.array([1, 1, 2, 2], np.float32), "axes": np.array([2, 3])}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in weights.items())
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, path)
+        return path
+
+    return write

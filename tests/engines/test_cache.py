@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from fitdiff.engines import cache_key
-from fitdiff.engines.cache import CacheEntry, EngineCache, Manifest, default_cache_root
+from fitdiff.engines.cache import KERNELS, CacheEntry, EngineCache, Manifest, default_cache_root
 from fitdiff.engines.cache_key import (
     CacheKey,
     EngineKey,
     GpuFacts,
     OnnxKey,
+    TraceKey,
     cuda_driver_version,
     engine_key,
     gpu_facts,
@@ -39,6 +40,7 @@ ONNX_KEY = OnnxKey(
     versions=("torch=2.13",),
     profile="static", half=False, keep_float32=("norm",),
 )  # fmt: skip
+TRACE_KEY = TraceKey("landmarks", "cd" * 32, "image (1, 2)", "ef" * 32, ("torch=2.13",))
 PLAN = b"a plan" * 1000
 
 
@@ -87,7 +89,7 @@ def other(value: Any) -> Any:
     return (*value, "more") if isinstance(value, tuple) else value + type(value)("1")
 
 
-@pytest.mark.parametrize("key", [KEY, ONNX_KEY], ids=["engine", "onnx"])
+@pytest.mark.parametrize("key", [KEY, ONNX_KEY, TRACE_KEY], ids=["engine", "onnx", "trace"])
 def test_each_field_alone_makes_another_file(key: CacheKey, cache: EngineCache) -> None:
     """Goes over the fields, so that one that is added later is tested too."""
     builder = Builder()
@@ -341,6 +343,32 @@ def test_remove(cache: EngineCache) -> None:
     size = path.stat().st_size + path.with_suffix(".json").stat().st_size
     assert cache.remove(entry) == size
     assert not cache.entries() and not path.exists()
+
+
+def test_kernels_beside_a_plan_count_and_go_with_it(cache: EngineCache) -> None:
+    path = cache.get_or_build(KEY, Builder())
+    path.with_suffix(KERNELS).write_bytes(b"kernels")
+    (entry,) = cache.entries()
+    assert entry.kernel_bytes == 7 and entry.bytes == len(PLAN) and not entry.problem
+    cache.remove(entry)
+    assert [file.suffix for file in cache.root.iterdir()] == [".lock"]
+
+
+def test_kernels_whose_plan_is_gone_are_found(cache: EngineCache) -> None:
+    cache.root.mkdir()
+    left = cache.root / f"{KEY.digest()}{KERNELS}"
+    left.write_bytes(b"kernels")
+    (entry,) = cache.entries()
+    assert entry.kernel_bytes == 7 and "gone" in entry.problem
+    assert cache.remove(entry) == 7 and not left.exists()
+
+
+def test_find_hands_out_what_agrees_and_builds_nothing(cache: EngineCache) -> None:
+    assert cache.find(KEY) is None and not cache.root.exists()
+    path = cache.get_or_build(KEY, Builder())
+    assert cache.find(KEY) == path and cache.find(ONNX_KEY) is None
+    tamper(path)
+    assert cache.find(KEY) is None
 
 
 def test_remove_leaves_alone_what_is_being_built(cache: EngineCache) -> None:

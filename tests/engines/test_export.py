@@ -164,5 +164,5 @@ def test_a_failed_export_leaves_the_old_file(small_sources: GraphSources, tmp_pa
             raise RuntimeError("broken")
 
     with pytest.raises(Exception, match="broken"):
-        export_onnx(replace(graph, module=Broken()), path, dynamic_batch=False)
+        export_onnx(replace(graph, network=Broken()), path, dynamic_batch=False)
     assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1

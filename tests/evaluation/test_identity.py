@@ -21,9 +21,10 @@ from fitdiff.evaluation.identity_table import COLUMNS, IMPOSTORS, OTHER_PHOTO, V
 from fitdiff.evaluation.rows import RowFile
 from fitdiff.evaluation.similarity import calibrated, cosine, impostor_mean, rank1
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
+from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
 
 UNGUIDED = "all layers"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,3 +222,23 @@ def marks() -> SimpleNamespace:
         blendshapes=NAMES,
         side=SIDE,
     )
+
+
+@pytest.fixture(scope="session")
+def importers() -> ModuleType:
+    """`importers.py`: what the tests of importers share."""
+    name = "fitdiff_test_importers"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("importers.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def head_glb(importers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The mean head, exported: `path`, `avatar`, and `file`, which is the file read back."""
+    path = tmp_path_factory.mktemp("head") / "avatar.glb"
+    avatar = importers.average_head()
+    write_glb(avatar, path)
+    return SimpleNamespace(path=path, avatar=avatar, file=importers.read_head(path))

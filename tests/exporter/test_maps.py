@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from PIL import Image
 from fitdiff.exporter.maps import (
     pixels_from_normals,
     pixels_from_unit,
-    png_from_pixels,
     srgb_from_linear,
     write_atomically,
     write_face_maps,
@@ -64,14 +62,6 @@ def test_readers_see_the_values_that_went_in(avatar: Avatar, tmp_path: Path) -> 
         assert np.abs(by_pillow / 255 - values).max() <= 0.5 / 255 + 1e-6
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3), (4, 6, 4)])
-def test_png_is_lossless_and_untagged(shape: tuple[int, ...]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    data = png_from_pixels(pixels, "untagged")
-    assert not {b"sRGB", b"gAMA", b"iCCP", b"cHRM"} & set(chunks_of(data))
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
-
-
 def test_pixels_round_to_the_nearest_byte_and_clip() -> None:
     assert pixels_from_unit(np.array([-0.2, 0, 0.4 / 255, 0.6 / 255, 1, 1.3])).tolist() == [
         0,
@@ -89,9 +79,7 @@ def test_pixels_round_to_the_nearest_byte_and_clip() -> None:
 
 
 def test_srgb_transfer_function() -> None:
-    np.testing.assert_allclose(
-        srgb_from_linear(np.array([0, 0.0031308, 0.214041, 1])), [0, 0.04045, 0.5, 1], atol=1e-5
-    )
+    np.testing.assert_allclose(srgb_from_linear(np.array([0, 0.0031308, 0.214041, 1])), [0, 0.04045, 0.5, 1], atol=1e-5)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

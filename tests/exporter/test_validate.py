@@ -18,9 +18,7 @@ from fitdiff.exporter.validate import InvalidGltfError, check_glb, document_and_
 def repacked(document: dict[str, Any], binary: bytes) -> bytes:
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
-    body = (
-        struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-    )
+    body = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
     return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body
 
 
@@ -69,7 +67,8 @@ def view_past_the_end(document: dict[str, Any], binary: bytearray) -> None:
 
 
 def image_not_square(document: dict[str, Any], binary: bytearray) -> None:
-    start = document["bufferViews"][document["images"][0]["bufferView"]]["byteOffset"]
+    (image,) = [image for image in document["images"] if image["name"] == "FitDiff_Normal"]
+    start = document["bufferViews"][image["bufferView"]]["byteOffset"]
     binary[start + 16 : start + 20] = struct.pack(">I", 300)
 
 
@@ -82,7 +81,7 @@ def image_not_square(document: dict[str, Any], binary: bytearray) -> None:
         (target_lost, "morph targets"),
         (bounds_wrong, "other bounds"),
         (view_past_the_end, "buffer view"),
-        (image_not_square, "300 x 256"),
+        (image_not_square, "300 x 2048"),
         (overwrite("TEXCOORD_0", np.array([np.nan], np.float32)), "NaN"),
         (overwrite("TEXCOORD_0", np.array([1.5], np.float32)), "texture coordinates"),
         (overwrite("NORMAL", np.array([0, 0.5, 0], np.float32)), "normals"),

@@ -181,8 +181,12 @@ def test_a_checkpoint_comes_back_and_knows_its_companions(tmp_path: Path) -> Non
     print(f"float16 checkpoint: largest {error.max():.1e}, mean {error.mean():.1e}")
     assert error.max() < 0.02 * exact.abs().max()
     check_trained_with(loaded.trained_with, TRAINED_WITH)
-    with pytest.raises(MissingError, match="another recogniser: got recogniser x; expected a"):
-        check_trained_with(loaded.trained_with, replace(TRAINED_WITH, recogniser_sha256="x"))
+    with pytest.raises(MissingError, match="another recogniser: got recogniser other with SHA-256 x; expected .*dlib"):
+        check_trained_with(loaded.trained_with, replace(TRAINED_WITH, recogniser="other", recogniser_sha256="x"))
+    with pytest.raises(MissingError, match="another morphable and another autoencoder: got morphable lsfm .* y, auto"):
+        other = replace(TRAINED_WITH, morphable="lsfm", morphable_sha256="y", autoencoder_sha256="z")
+        check_trained_with(loaded.trained_with, other)
+    check_trained_with(loaded.trained_with, replace(TRAINED_WITH, morphable="the same by another name"))
     with pytest.raises(MissingError, match="no record"):
         check_trained_with(None, TRAINED_WITH)
 

@@ -211,6 +211,34 @@ def test_batch_equals_single(sheet: Mesh) -> None:
         renderer.render(vertices[:2], maps, camera, light)
 
 
+def test_gradients_of_a_batch_are_those_of_each_image(sheet: Mesh) -> None:
+    """Of vertices, maps and light: nothing of one image's loss reaches another image's inputs."""
+    generator = torch.Generator().manual_seed(6)
+    renderer = renderer_of(sheet).double()
+    singles = [full_maps(generator) for _ in range(3)]
+    names = ("albedo", "specular", "normal", "roughness")
+    inputs = {name: torch.cat([getattr(one, name) for one in singles]) for name in names}
+    inputs["vertices"] = sheet.vertices.double().repeat(3, 1, 1)
+    inputs["vertices"] += 0.002 * torch.randn(inputs["vertices"].shape, generator=generator, dtype=torch.float64)
+    inputs["light"] = torch.randn(3, 9, generator=generator, dtype=torch.float64)
+    center = torch.tensor([[0.0, 0.0, 0.0], [0.02, 0.0, 0.0], [0.0, 0.03, 0.0]], dtype=torch.float64)
+    weight = torch.rand(3, 3, 40, 48, generator=generator, dtype=torch.float64)
+
+    def gradients(rows: slice) -> dict[str, Tensor]:
+        given = {name: value[rows].clone().requires_grad_() for name, value in inputs.items()}
+        maps = HeadMapsTensor(**{name: given[name] for name in names})
+        camera = camera_front(center[rows], 0.45, 80.0, (40, 48), yaw=0.3)
+        color = renderer.render(given["vertices"], maps, camera, light_from_latent(given["light"])).color
+        found = torch.autograd.grad((color * weight[rows]).sum(), list(given.values()))
+        return dict(zip(given, found, strict=True))
+
+    together = gradients(slice(0, 3))
+    for row in range(3):
+        for name, alone in gradients(slice(row, row + 1)).items():
+            assert alone.any()
+            torch.testing.assert_close(together[name][row], alone[0], atol=1e-9, rtol=1e-9, msg=name)
+
+
 def with_lash(plane: Mesh) -> Mesh:
     """The plane with one larger lash quad 1 cm before it, showing its back, and one behind it."""
     start = plane.vertices.shape[1]

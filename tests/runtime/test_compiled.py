@@ -18,9 +18,10 @@ from fitdiff.runtime.compiled import compiled_pipeline
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.graph_sources import graph_sources
 from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance
+from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline, load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
 
 OPTIONS = AvatarOptions(steps=4, seed=3, cfg=1.5)
 

@@ -12,11 +12,13 @@ from fitdiff.runtime import pipeline as pipeline_module
 from fitdiff.runtime.detail import DetailConfig, blurred, calmed_chroma, refine_detail, texels_shown, with_detail
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance
+from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline, load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
 
 FEW = DetailConfig(steps=4)
+COLOUR = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,17 @@ def test_blur_keeps_the_mean_and_spreads_a_point() -> None:
     assert variance == pytest.approx(4.0, rel=0.05)
 
 
+@pytest.mark.parametrize("sigma", [0.9, 6.0, 16.0])
+def test_blur_is_the_convolution_with_repeated_borders(sigma: float) -> None:
+    x = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0))
+    reach = int(np.ceil(3 * sigma))
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+    kernel = torch.outer(weights, weights)[None, None] / weights.sum() ** 2
+    padded = torch.nn.functional.pad(x.flatten(0, 1)[:, None], [reach] * 4, mode="replicate")
+    expected = torch.nn.functional.conv2d(padded, kernel).view_as(x)
+    assert torch.allclose(blurred(x, sigma), expected, atol=1e-5)
+
+
 def test_texels_shown_follow_the_mask_and_not_its_mirror(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
     guide = guide_of(pipeline, crop)
     z = torch.zeros(1, 1, 67, 64)
@@ -72,7 +85,7 @@ def test_detail_brings_the_photo_nearer_where_it_is_shown(pipeline: FitDiffPipel
     guide = guide_of(pipeline, crop)
     z = torch.zeros(1, 1, 67, 64)
     _, residual = refine_detail(guide, z, DetailConfig(steps=8))
-    losses = [row["total"] for row in guide.history]
+    losses = [row["total"] for row in guide.histories[0]]
     assert losses[-1] < 0.8 * losses[0] and len(losses) == 8
     hidden = shown_of(guide, z) == 0
     undertone = residual[:, :, hidden[0, 0]]  # three numbers for the whole face, and no more where nothing is shown
@@ -103,9 +116,7 @@ def test_a_monochrome_photo_gives_grey_detail(pipeline: FitDiffPipeline, crop: F
     assert (coloured[:, 0] - coloured[:, 2]).abs().max() > 1e-3
 
 
-def test_the_exported_maps_carry_it(
-    pipeline: FitDiffPipeline, crop: FaceCrop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_exported_maps_carry_it(pipeline: FitDiffPipeline, crop: FaceCrop, monkeypatch: pytest.MonkeyPatch) -> None:
     presets = {"full": GuidanceConfig(detail=FEW), "latent": GuidanceConfig(detail=DetailConfig(steps=0))}
     monkeypatch.setattr(pipeline_module, "GUIDANCE_PRESETS", presets)
     full, latent = (pipeline.avatar(crop, AvatarOptions(steps=2, guidance=name)) for name in ("full", "latent"))
@@ -122,13 +133,13 @@ def test_blotches_of_colour_are_calmed_and_lightness_stays() -> None:
     blotched = expected.clone()
     blotched[:, :3, 20:40] *= 0.7  # darker: stays
     blotched[:, 2, 30:34, 30:34] *= 1.4  # a blue blotch: goes
-    calmed = with_detail(blotched, calmed_chroma(blotched, expected, False))
+    calmed = with_detail(blotched, calmed_chroma(blotched, expected, COLOUR))
     log = lambda maps: maps[:, :3].log()  # noqa: E731
     hue = lambda maps: log(maps) - log(maps).mean(1, keepdim=True)  # noqa: E731
     assert (hue(calmed) - hue(expected)).abs().max() < 0.2 * (hue(blotched) - hue(expected)).abs().max()
     assert torch.allclose(log(calmed).mean(1), log(blotched).mean(1), atol=1e-5)
     reddish = expected.clone()
     reddish[:, 0] *= 1.3  # the whole face: stays on a photo in colour, goes on a grey one
-    assert torch.allclose(with_detail(reddish, calmed_chroma(reddish, expected, False)), reddish, atol=1e-5)
-    grey = with_detail(reddish, calmed_chroma(reddish, expected, True))
+    assert torch.allclose(with_detail(reddish, calmed_chroma(reddish, expected, COLOUR)), reddish, atol=1e-5)
+    grey = with_detail(reddish, calmed_chroma(reddish, expected, ~COLOUR))
     assert torch.allclose(hue(grey), hue(expected), atol=1e-5)

@@ -1,14 +1,21 @@
 """The whole job with small models: repeatable, independent of its neighbours, with and without guidance."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from fitdiff.runtime.detail import DetailConfig
+from fitdiff.runtime.face_chip import five_points_from_landmarks
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
+from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig
+from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline, load_pipeline
+from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
 
 OPTIONS = AvatarOptions(steps=2, guidance="latent", seed=3)
 
@@ -31,14 +38,97 @@ def same(a: AvatarResult, b: AvatarResult) -> bool:
     )
 
 
-def test_neighbours_and_order_change_nothing(
-    pipeline: FitDiffPipeline, small_assets: Path, crop: FaceCrop
-) -> None:
+def test_neighbours_and_order_change_nothing(pipeline: FitDiffPipeline, small_assets: Path, crop: FaceCrop) -> None:
     other = FaceCrop(**(vars(crop) | {"image": np.ascontiguousarray(crop.image * 0.7)}))
     in_a_row = [pipeline.avatar(c, OPTIONS) for c in (crop, other, crop)]
     alone = load_pipeline(small_assets).avatar(crop, OPTIONS)
     assert same(in_a_row[0], alone) and same(in_a_row[2], alone)
     assert not same(in_a_row[1], alone)
+
+
+def people(crop: FaceCrop) -> list[FaceCrop]:
+    """Three photos: in colour, monochrome, and darker with the face elsewhere and larger."""
+    grey = np.repeat(cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    shift = np.float32([-9, -12])
+    moved = cv2.warpAffine(crop.image**1.3, np.c_[1.1 * np.eye(2), shift], (224, 224), borderMode=cv2.BORDER_REPLICATE)
+    landmarks = (crop.landmarks * 1.1 + np.append(shift, 0)).astype(np.float32)
+    elsewhere = {"image": moved, "landmarks": landmarks, "five_points": five_points_from_landmarks(landmarks)}
+    return [crop, replace(crop, image=grey, is_monochrome=True), replace(crop, **elsewhere)]
+
+
+@pytest.fixture
+def sampled(pipeline: FitDiffPipeline, monkeypatch: pytest.MonkeyPatch) -> tuple[FitDiffPipeline, list[torch.Tensor]]:
+    """A pipeline in float32, and every z_0 that its loops end with, before any detail."""
+    found: list[torch.Tensor] = []
+    loop = FitDiffPipeline._sample
+
+    def listened(*arguments: Any) -> torch.Tensor:
+        found.append(loop(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(FitDiffPipeline, "_sample", listened)
+    return replace(pipeline, models=replace(pipeline.models, bfloat16=False)), found
+
+
+def test_a_batch_changes_no_result(
+    sampled: tuple[FitDiffPipeline, list[torch.Tensor]], crop: FaceCrop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together and alone, with a seed each, in colour and grey. Sums of other lengths round in another order, and two
+    guided steps and Adam, which asks for a gradient's sign, make more of that; hence the tolerances."""
+    config = GuidanceConfig(start=0.0, interval=1, detail=DetailConfig(steps=2))
+    monkeypatch.setitem(GUIDANCE_PRESETS, "full", config)
+    pipeline, found = sampled
+    crops, options = people(crop), [AvatarOptions(steps=2, seed=seed, cfg=1.5) for seed in (3, 4, 5)]
+    together = pipeline.avatars(crops, options)
+    alone = [pipeline.avatar(*pair) for pair in zip(crops, options, strict=True)]
+    batch, *single = found
+    error = (batch - torch.cat(single)).abs().amax((1, 2, 3))
+    print(f"largest difference of z {error.tolist()}, largest z {float(batch.abs().max()):.1f}")
+    assert float(error.max()) < 1e-2  # of numbers of about unit variance; a single pixel that another triangle takes
+    strangers = (batch[0] - batch[1:]).abs().amax((1, 2, 3))
+    assert float(strangers.min()) > 1.0
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.avatar.vertices - other.avatar.vertices).max() < 1e-4  # metres
+        albedo = np.abs(one.avatar.face_maps.diffuse_albedo - other.avatar.face_maps.diffuse_albedo)
+        assert albedo.mean() < 1e-3
+        assert one.report.similarity == pytest.approx(other.report.similarity, abs=1e-2)
+        assert one.report.landmark_error == pytest.approx(other.report.landmark_error, abs=1e-4)
+        assert one.report.pose is not None and other.report.pose is not None
+        assert one.report.pose["rvec"] == pytest.approx(other.report.pose["rvec"], abs=1e-3)
+        assert len(one.report.guidance) == len(other.report.guidance) == 4
+        for row, expected in zip(one.report.guidance, other.report.guidance, strict=True):
+            assert row == pytest.approx(expected, rel=2e-2, abs=1e-4)
+        assert one.report.seed == other.report.seed and one.report.options["photos_at_once"] == 3
+
+
+def test_neighbours_leave_not_a_bit_of_a_photo_changed(
+    pipeline: FitDiffPipeline, crop: FaceCrop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same batch size, place and seed, another neighbour: nothing of one photo reaches another."""
+    config = GuidanceConfig(start=0.0, interval=1, detail=DetailConfig(steps=2))
+    monkeypatch.setitem(GUIDANCE_PRESETS, "full", config)
+    options = [AvatarOptions(steps=2, seed=seed) for seed in (3, 4)]
+    colour, grey, elsewhere = people(crop)
+    results = [pipeline.avatars(pair, options) for pair in ((colour, grey), (colour, elsewhere), (elsewhere, grey))]
+    assert same(results[0][0], results[1][0]) and same(results[0][1], results[2][1])
+    assert not same(results[0][0], results[2][0]) and not same(results[0][1], results[1][1])
+
+
+def test_what_differs_in_more_than_the_seed_goes_through_loops_of_its_own(
+    sampled: tuple[FitDiffPipeline, list[torch.Tensor]], crop: FaceCrop
+) -> None:
+    pipeline, found = sampled
+    first, second = AvatarOptions(steps=1, guidance="none"), AvatarOptions(steps=2, guidance="none", seed=1)
+    mixed = pipeline.avatars([crop] * 3, [first, second, replace(first, seed=1)])
+    assert [len(z) for z in found] == [2, 1]
+    assert [result.report.seed for result in mixed] == [0, 1, 1]
+    assert [result.report.options["steps"] for result in mixed] == [1, 2, 1]
+    for result, options in zip(mixed, [first, second, replace(first, seed=1)], strict=True):
+        alone = pipeline.avatar(crop, options)
+        assert np.abs(result.avatar.vertices - alone.avatar.vertices).max() < 1e-6
+    with pytest.raises(ValueError, match="2 options for 3 crops"):
+        pipeline.avatars([crop] * 3, [first, second])
+    assert pipeline.avatars([], first) == []
 
 
 def test_seed_decides(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:

@@ -249,6 +249,32 @@ def test_page_holds_everything_and_loads_nothing(measured: tuple[Measurement, li
     assert [row[2] for row in timeline["spans"]] == [0, 0, 1]
 
 
+def test_a_batch_is_made_together_with_a_seed_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from fitdiff.runtime import profile as profile_module
+
+    made: list[tuple[list[str], list[int]]] = []
+    loaded: list[int] = []
+
+    def avatars(crops: list[str], options: list[AvatarOptions]) -> None:
+        made.append((crops, [own.seed for own in options]))
+
+    def load(**options: int) -> SimpleNamespace:
+        loaded.append(options["max_batch"])
+        models = SimpleNamespace(occlusion=torch.nn.Identity(), face_mesh=None)
+        return SimpleNamespace(
+            avatars=avatars, models=models, detector=None, engines="some", backend="some", device=torch.device("cpu")
+        )
+
+    monkeypatch.setattr(profile_module, "load_pipeline", load)
+    monkeypatch.setattr(profile_module, "crop_face", lambda *_: "crop")
+    monkeypatch.setattr(profile_module, "load_photo", lambda _: "photo")
+    settings = ProfileSettings(AvatarOptions(seed=7), batches=(1, 3), warmup=0, runs=1)
+    profile_module.profile_photo(Path("photo.jpg"), settings, ["some"])
+    assert made == [(["crop"], [7]), (["crop"] * 3, [7, 8, 9])] and loaded == [3]
+
+
 def test_command_on_the_example_photo(default_models: Path, astronaut: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / f"profile.{name}" for name in ("trace", "html")}
     arguments = ["--debug", "profile", astronaut, "--steps", 2, "--guidance", "latent", "--warmup", 0, "--runs", 1]
@@ -265,7 +291,7 @@ def test_command_on_the_example_photo(default_models: Path, astronaut: Path, tmp
     assert {"recogniser", "landmarks", "perceptual", "texture_half", "texture_decoder", "render", "pose"} <= set(work)
     assert sum(row["seconds"] for row in stages.values()) == pytest.approx(batch["seconds"], rel=0.1)
     assert all(row["host_peak_mib"] > 100 for row in stages.values())
-    assert "outside engines" in result.stderr and "one at a time" in result.stderr
+    assert "outside engines" in result.stderr and "through one loop together" in result.stderr
     assert json.loads(files["trace"].read_text())["traceEvents"]
     assert all(name in files["html"].read_text() for name in (*stages, *work))
 
