@@ -209,23 +209,6 @@ def test_surfaces(loaded: Loaded) -> None:
             assert material.pbrMetallicRoughness.roughnessFactor == 1
 
 
-def test_lashes_have_their_own_picture(finished: Avatar, loaded: Loaded) -> None:
-    """The window's texture coordinates fetch the texels that the atlas' would."""
-    primitive = loaded.primitives["FitDiff_Lashes"]
-    material = loaded.gltf.materials[primitive.material]
-    picture = loaded.image(material.pbrMetallicRoughness.baseColorTexture.index)
-    assert picture.shape[2] == 4 and 0 < (picture[..., 3] > 127).mean() < 1
-    topology = finished.topology
-    atlas, mask = head_textures(finished).base_color, topology.triangles_of("lashes")
-    centre = topology.corner_uv[mask].mean(1)
-    place = {tuple(row) for row in (centre * len(atlas)).astype(int)[:, ::-1].tolist()}
-    expected = sorted(tuple(atlas[texel].tolist()) for texel in place)
-    uv = loaded.array(primitive.attributes.TEXCOORD_0)
-    triangles = loaded.array(primitive.indices).reshape(-1, 3)
-    found = {tuple(row) for row in (uv[triangles].mean(1) * len(picture)).astype(int)[:, ::-1].tolist()}
-    assert sorted(tuple(picture[texel].tolist()) for texel in found) == expected
-
-
 def test_blendshapes(finished: Avatar, loaded: Loaded) -> None:
     avatar = finished
     mesh = loaded.gltf.meshes[0]
