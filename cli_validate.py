@@ -32,8 +32,8 @@ def validate(context: click.Context, file: Path, engines: tuple[str, ...], as_js
       fitdiff validate out/avatar.glb
       fitdiff validate head.glb --engine unreal --engine godot --json
     """
-    from .exporter.engine_facts import ENGINES
-    from .exporter.engine_profile import profile_glb
+    from .exporter.engine_check.facts import ENGINES
+    from .exporter.engine_check.profile import profile_glb
 
     profile = profile_glb(file, engines or tuple(ENGINES))
     if as_json:

@@ -1,10 +1,10 @@
 """Make `lods.safetensors`: levels of detail of the finished head, about 17k, 8k, 4k and 2k render vertices.
 
-    python -m fitdiff.assets.make_lods        # needs meshoptimizer and scipy: pip install 'fitdiff[meshopt]'
+    python -m fitdiff.assets.make_lods        # needs meshoptimizer and scipy: pip install 'fitdiff[meshopt,evaluate]'
 
 The head is subdivided once where it is skin or tongue, and then simplified by meshoptimizer, whose error measure
 also gets what the blendshapes do, so that eyes, lids and lips keep their vertices. It must run again when the
-morphable model's topology or `exporter/head.py` changes: the table names the topology it is for.
+morphable model's topology or `exporter/anatomy/head.py` changes: the table names the topology it is for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import safetensors.numpy
 from meshoptimizer import simplifier
 from scipy.spatial import KDTree
 
-from ..exporter.head import finished_head
+from ..exporter.anatomy.head import finished_head
 from ..exporter.lod import TABLE, topology_key
 from ..models.morphable import load_morphable
 from ..models.topology import HeadTopology
@@ -256,7 +256,7 @@ def main() -> None:
     data = safetensors.numpy.save({name: tensors[name] for name in sorted(tensors)}, metadata)
     TABLE.write_bytes(data)
     manifest = {
-        "source": "the morphable model's topology, finished by exporter/head.py",
+        "source": "the morphable model's topology, finished by exporter/anatomy/head.py",
         "licence": "CC0-1.0", "sha256": hashlib.sha256(data).hexdigest(), "levels": rows,
     }  # fmt: skip
     TABLE.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

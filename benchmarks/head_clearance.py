@@ -15,11 +15,11 @@ import json
 import numpy as np
 import torch
 
-from fitdiff.exporter.clearance import beyond_surface, depth_in_flesh
-from fitdiff.exporter.eyeball import SIDES, find_eyeball
-from fitdiff.exporter.eyelids import open_eye_rays, uncovered
-from fitdiff.exporter.head import finished_head
-from fitdiff.exporter.mouth import find_jaws
+from fitdiff.exporter.anatomy.clearance import beyond_surface, depth_in_flesh
+from fitdiff.exporter.anatomy.eyeball import SIDES, find_eyeball
+from fitdiff.exporter.anatomy.eyelids import open_eye_rays, uncovered
+from fitdiff.exporter.anatomy.head import finished_head
+from fitdiff.exporter.anatomy.mouth import find_jaws
 from fitdiff.models.morphable import load_morphable
 from fitdiff.runtime.avatar import Avatar, HeadMaps, ReflectanceMaps
 

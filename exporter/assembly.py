@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.avatar import Avatar
-from .head import finished_head
+from .anatomy.head import finished_head
+from .anatomy.skeleton import Skeleton, head_skeleton
 from .lod import avatar_at, levels_of, skeleton_at
 from .material import MATERIALS, HeadMaterial
 from .mesh import Primitive, primitives_from_avatar
 from .options import ExportOptions
 from .selection import with_chosen_parts, with_chosen_shapes
-from .skeleton import Skeleton, head_skeleton
-from .textures import HeadTextures, head_textures
+from .textures.head_textures import HeadTextures, head_textures
 from .validate import InvalidGltfError
 
 

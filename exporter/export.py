@@ -17,7 +17,7 @@ from .maps import write_atomically
 from .material import MATERIALS
 from .options import ExportOptions
 from .plain_mesh import obj_files, ply_bytes
-from .texture_set import loose_textures, texture_set
+from .textures.texture_set import loose_textures, texture_set
 from .usd import usd_bytes
 
 TEXTURE_FOLDER = "textures"

@@ -21,7 +21,6 @@ from ..runtime.avatar import Avatar
 from .accessors import BinaryChunk
 from .assembly import AssembledHead, AssembledLevel, assembled_head
 from .compression import compressed
-from .encoding import EXTENSIONS, MIME
 from .maps import write_atomically
 from .material import MATERIALS, SAMPLER, material_json
 from .options import ExportOptions
@@ -29,7 +28,8 @@ from .primitive_json import primitive_json
 from .quantisation import PositionGrid, position_grid
 from .scene import LOD_EXTENSION, inverse_bind_matrices, scene_json
 from .targets import Names
-from .texture_set import WHOLE, TextureSet, texture_set
+from .textures.encoding import EXTENSIONS, MIME
+from .textures.texture_set import WHOLE, TextureSet, texture_set
 from .validate import check_glb
 from .vertex_order import reordered
 

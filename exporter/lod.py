@@ -23,7 +23,7 @@ from ..models.topology import HeadTopology
 from ..runtime.avatar import Avatar
 
 if TYPE_CHECKING:
-    from .skeleton import Skeleton
+    from .anatomy.skeleton import Skeleton
 
 TABLE = Path(__file__).resolve().parent.parent / "assets" / "lods.safetensors"
 

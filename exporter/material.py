@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .targets import Names
-from .texture_set import TextureSet
+from .textures.texture_set import TextureSet
 
 # glTF sampler constants
 _LINEAR, _LINEAR_MIPMAP_LINEAR, _CLAMP_TO_EDGE = 9729, 9987, 33071

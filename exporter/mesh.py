@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.avatar import Avatar
-from .skeleton import Skeleton
+from .anatomy.skeleton import Skeleton
 from .tangents import triangle_handedness, vertex_normals, vertex_tangents
 
 FloatArray = npt.NDArray[np.float32]

@@ -17,9 +17,9 @@ from torch import Tensor
 from ..rendering.renderer import HeadMapsTensor, HeadRenderer
 from ..rendering.shader import F0_MAX, linear_from_srgb
 from ..runtime.avatar import Avatar
-from .eye_texture import eye_pictures
-from .head import finished_head
-from .textures import HeadTextures, head_textures
+from .anatomy.head import finished_head
+from .textures.eye_texture import eye_pictures
+from .textures.head_textures import HeadTextures, head_textures
 
 _SIZE = 1024  # texels: as sharp as pictures of this size can show
 _WET = 0.09  # roughness of a cornea

@@ -13,7 +13,7 @@ from .assembly import AssembledHead, AssembledLevel
 from .material import CORNEA_COLOR
 from .tangents import vertex_normals
 from .targets import Names
-from .texture_set import TextureSet
+from .textures.texture_set import TextureSet
 
 
 def ply_bytes(head: AssembledHead) -> bytes:

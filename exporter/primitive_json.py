@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .accessors import BinaryChunk
 from .mesh import MorphTarget, Primitive
 from .quantisation import PositionGrid, byte_weights, signed, unsigned16
-from .texture_set import Window
+from .textures.texture_set import Window
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .skeleton import Skeleton
+from .anatomy.skeleton import Skeleton
 from .targets import LodRoute, Names
 
 LOD_EXTENSION = "MSFT_lod"

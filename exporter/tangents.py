@@ -33,9 +33,7 @@ def triangle_handedness(corner_uv: npt.NDArray[np.floating]) -> npt.NDArray[np.i
     Triangles without an area in the texture count as unmirrored.
     """
     edge_1, edge_2 = _uv_edges(corner_uv)
-    area = (
-        edge_1[:, 0] * edge_2[:, 1] - edge_1[:, 1] * edge_2[:, 0]
-    )  # negative is counter-clockwise, because v is down
+    area = edge_1[:, 0] * edge_2[:, 1] - edge_1[:, 1] * edge_2[:, 0]  # negative is counter-clockwise, because v is down
     return np.where(area > 0, -1, 1).astype(np.int8)
 
 
@@ -62,9 +60,7 @@ def vertex_tangents(
     corners = positions.astype(np.float64)[triangles]
     edge_1, edge_2 = _uv_edges(uv.astype(np.float64)[triangles])
     area = edge_1[:, 0] * edge_2[:, 1] - edge_1[:, 1] * edge_2[:, 0]
-    along_u = (corners[:, 1] - corners[:, 0]) * edge_2[:, 1:] - (corners[:, 2] - corners[:, 0]) * edge_1[
-        :, 1:
-    ]
+    along_u = (corners[:, 1] - corners[:, 0]) * edge_2[:, 1:] - (corners[:, 2] - corners[:, 0]) * edge_1[:, 1:]
     along_u *= np.sign(area)[:, None]  # the division by the area, less its length; no area gives no direction
 
     sums = np.zeros((len(positions), 3))

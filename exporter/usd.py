@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import MissingError
+from .anatomy.skeleton import Skeleton
 from .assembly import AssembledHead
-from .encoding import encode_png
 from .material import ALPHA_CUTOFF, CORNEA_COLOR, CORNEA_ROUGHNESS, HeadMaterial
 from .mesh import Primitive
 from .options import ExportOptions
-from .skeleton import Skeleton
-from .specular_bake import baked_roughness
-from .texture_set import TextureSet, texture_set
+from .textures.encoding import encode_png
+from .textures.specular_bake import baked_roughness
+from .textures.texture_set import TextureSet, texture_set
 from .usd_package import usdz_bytes
 
 F0_MAX = 0.08  # what a specular map of 1 stands for

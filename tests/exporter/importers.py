@@ -24,7 +24,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fitdiff.exporter.glb_file import GlbFile
+from fitdiff.exporter.engine_check.glb_file import GlbFile
 from fitdiff.models.checkpoint import ModelCard
 from fitdiff.models.morphable import load_morphable
 from fitdiff.rendering.camera import Camera, camera_front

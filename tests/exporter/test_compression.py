@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from fitdiff.errors import MissingError
+from fitdiff.exporter.anatomy.skeleton import head_skeleton
 from fitdiff.exporter.compression import EXTENSION
-from fitdiff.exporter.glb_file import GlbFile
+from fitdiff.exporter.engine_check.glb_file import GlbFile
 from fitdiff.exporter.gltf import write_glb
 from fitdiff.exporter.mesh import Primitive, primitives_from_avatar
 from fitdiff.exporter.options import ExportOptions
 from fitdiff.exporter.quantisation import byte_weights, position_grid, signed
-from fitdiff.exporter.skeleton import head_skeleton
 from fitdiff.exporter.vertex_order import reordered
 from fitdiff.runtime.avatar import Avatar
 

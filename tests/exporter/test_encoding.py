@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fitdiff.errors import MissingError
-from fitdiff.exporter.encoding import KTX_TOOL, encode_image, encode_png
+from fitdiff.exporter.textures.encoding import KTX_TOOL, encode_image, encode_png
 
 RNG = np.random.default_rng(0)
 

@@ -17,10 +17,10 @@ from PIL import Image
 
 from fitdiff.cli_validate import validate
 from fitdiff.errors import UsageError
-from fitdiff.exporter.engine_facts import ENGINES
-from fitdiff.exporter.engine_profile import EngineProfile, profile_glb
-from fitdiff.exporter.finding import EVERY, Finding
-from fitdiff.exporter.glb_file import GlbFile, image_header
+from fitdiff.exporter.engine_check.facts import ENGINES
+from fitdiff.exporter.engine_check.finding import EVERY, Finding
+from fitdiff.exporter.engine_check.glb_file import GlbFile, image_header
+from fitdiff.exporter.engine_check.profile import EngineProfile, profile_glb
 from fitdiff.exporter.validate import document_and_binary_from_glb
 
 Change = Callable[[dict[str, Any]], None]

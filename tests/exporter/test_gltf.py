@@ -15,13 +15,13 @@ import pytest
 import trimesh
 from PIL import Image
 
+from fitdiff.exporter.anatomy.head import finished_head
+from fitdiff.exporter.anatomy.skeleton import head_skeleton
 from fitdiff.exporter.gltf import write_glb
-from fitdiff.exporter.head import finished_head
 from fitdiff.exporter.material import MATERIALS
 from fitdiff.exporter.mesh import POSITION_EPSILON
 from fitdiff.exporter.options import ExportOptions
-from fitdiff.exporter.skeleton import head_skeleton
-from fitdiff.exporter.textures import head_textures
+from fitdiff.exporter.textures.head_textures import head_textures
 from fitdiff.exporter.validate import InvalidGltfError
 from fitdiff.runtime.avatar import Avatar
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fitdiff.exporter.clearance import beyond_surface, depth_in_flesh, outermost_hit
-from fitdiff.exporter.eyeball import find_eyeball
-from fitdiff.exporter.eyelids import open_eye_rays, uncovered
-from fitdiff.exporter.head import finished_head
-from fitdiff.exporter.mouth import find_jaws, incisors, rigid_motion
-from fitdiff.exporter.neck import neck_rim, with_closed_neck
+from fitdiff.exporter.anatomy.clearance import beyond_surface, depth_in_flesh, outermost_hit
+from fitdiff.exporter.anatomy.eyeball import find_eyeball
+from fitdiff.exporter.anatomy.eyelids import open_eye_rays, uncovered
+from fitdiff.exporter.anatomy.head import finished_head
+from fitdiff.exporter.anatomy.mouth import find_jaws, incisors, rigid_motion
+from fitdiff.exporter.anatomy.neck import neck_rim, with_closed_neck
 from fitdiff.exporter.tangents import vertex_normals
 from fitdiff.runtime.avatar import Avatar
 

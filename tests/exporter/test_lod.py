@@ -13,11 +13,11 @@ import pytest
 
 from fitdiff.assets.subdivision import subdivide
 from fitdiff.errors import UsageError
+from fitdiff.exporter.anatomy.head import finished_head
+from fitdiff.exporter.anatomy.skeleton import head_skeleton
 from fitdiff.exporter.gltf import write_glb
-from fitdiff.exporter.head import finished_head
 from fitdiff.exporter.lod import TABLE, Level, LevelTable, avatar_at, levels_of, load_levels, skeleton_at, topology_key
 from fitdiff.exporter.options import ExportOptions
-from fitdiff.exporter.skeleton import head_skeleton
 from fitdiff.exporter.validate import document_and_binary_from_glb
 from fitdiff.runtime.avatar import Avatar
 

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fitdiff.exporter.anatomy.skeleton import head_skeleton
 from fitdiff.exporter.material import MATERIALS
 from fitdiff.exporter.mesh import NORMAL_EPSILON, Primitive, primitives_from_avatar
-from fitdiff.exporter.skeleton import head_skeleton
 from fitdiff.exporter.tangents import vertex_normals
 from fitdiff.runtime.avatar import Avatar
 

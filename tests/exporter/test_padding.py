@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fitdiff.exporter.padding import island_mask, pad, padding_source
-from fitdiff.exporter.textures import head_textures
+from fitdiff.exporter.textures.head_textures import head_textures
+from fitdiff.exporter.textures.padding import island_mask, pad, padding_source
 from fitdiff.runtime.avatar import Avatar
 
 SIZE = 256

@@ -10,8 +10,8 @@ import pytest
 import trimesh
 from PIL import Image
 
+from fitdiff.exporter.anatomy.head import finished_head
 from fitdiff.exporter.export import write_export
-from fitdiff.exporter.head import finished_head
 from fitdiff.exporter.options import ExportOptions
 from fitdiff.runtime.avatar import Avatar
 

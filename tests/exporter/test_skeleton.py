@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitdiff.exporter.eyeball import find_eyeball
-from fitdiff.exporter.head import finished_head
-from fitdiff.exporter.mouth import rigid_motion
-from fitdiff.exporter.skeleton import Skeleton, head_skeleton
+from fitdiff.exporter.anatomy.eyeball import find_eyeball
+from fitdiff.exporter.anatomy.head import finished_head
+from fitdiff.exporter.anatomy.mouth import rigid_motion
+from fitdiff.exporter.anatomy.skeleton import Skeleton, head_skeleton
 from fitdiff.runtime.avatar import Avatar
 
 _spec = importlib.util.spec_from_file_location("real_heads", Path(__file__).with_name("real_heads.py"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fitdiff.exporter.specular_bake import F0_MAX, PLAIN_F0, baked_color, baked_roughness
-from fitdiff.exporter.textures import head_textures
+from fitdiff.exporter.textures.head_textures import head_textures
+from fitdiff.exporter.textures.specular_bake import F0_MAX, PLAIN_F0, baked_color, baked_roughness
 from fitdiff.rendering.camera import camera_front
 from fitdiff.rendering.renderer import HeadMapsTensor, HeadRenderer
 from fitdiff.rendering.shader import Light, linear_from_srgb, srgb_from_linear

@@ -128,7 +128,7 @@ def test_loose_textures_in_the_engines_packing(avatar: Avatar, tmp_path: Path) -
     import cv2
 
     from fitdiff.exporter.assembly import assembled_head
-    from fitdiff.exporter.specular_bake import baked_roughness
+    from fitdiff.exporter.textures.specular_bake import baked_roughness
 
     plain = assembled_head(avatar, ExportOptions(texture_size=SMALL)).textures
 

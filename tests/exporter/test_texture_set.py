@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fitdiff.exporter.options import ExportOptions
-from fitdiff.exporter.texture_set import WHOLE, TextureSet, texture_set
-from fitdiff.exporter.textures import HeadTextures
+from fitdiff.exporter.textures.head_textures import HeadTextures
+from fitdiff.exporter.textures.texture_set import WHOLE, TextureSet, texture_set
 
 SIDE = 512
 LASH_UV = np.array([[0.61, 0.72], [0.70, 0.76], [0.65, 0.74]], np.float32)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from fitdiff.exporter.enlarging import resized
-from fitdiff.exporter.eye_texture import MEASURED_RING, eye_pictures
-from fitdiff.exporter.eyeball import find_eyeball, fit_eye_chart
-from fitdiff.exporter.padding import island_mask
-from fitdiff.exporter.skin_detail import pore_relief, slopes_of_relief
-from fitdiff.exporter.textures import head_textures
+from fitdiff.exporter.anatomy.eyeball import find_eyeball, fit_eye_chart
+from fitdiff.exporter.textures.enlarging import resized
+from fitdiff.exporter.textures.eye_texture import MEASURED_RING, eye_pictures
+from fitdiff.exporter.textures.head_textures import head_textures
+from fitdiff.exporter.textures.padding import island_mask
+from fitdiff.exporter.textures.skin_detail import pore_relief, slopes_of_relief
 from fitdiff.rendering.head_atlas import load_head_atlas
 from fitdiff.runtime.avatar import Avatar, Iris, ReflectanceMaps
 from fitdiff.runtime.pipeline import head_maps_from_tensors

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
+from ..maps import srgb_from_linear
 from .enlarging import FloatArray, resized
 from .eye_texture import eye_pictures
-from .maps import srgb_from_linear
 from .padding import island_mask, pad, padding_source
 from .skin_detail import pore_relief, slopes_of_relief
 from .skin_tone import evenly_toned

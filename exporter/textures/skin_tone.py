@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .enlarging import FloatArray
 from .padding import island_mask
 

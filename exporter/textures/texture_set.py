@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..maps import png_from_pixels, srgb_from_linear
+from ..options import ExportOptions
 from .encoding import EncodedImage, Kind, encode_image
-from .maps import png_from_pixels, srgb_from_linear
-from .options import ExportOptions
+from .head_textures import HeadTextures
 from .specular_bake import baked_color, baked_roughness
-from .textures import HeadTextures
 
 Bytes = npt.NDArray[np.uint8]
 _SMALLEST_WINDOW = 64  # pixels

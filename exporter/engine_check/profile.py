@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UsageError
-from .engine_facts import ENGINES, EngineFacts
-from .engine_geometry import geometry_findings
-from .engine_textures import loose_normal_findings, texture_findings
+from ...errors import UsageError
+from ..validate import InvalidGltfError, check_glb
+from .facts import ENGINES, EngineFacts
 from .finding import EVERY, Finding
+from .geometry import geometry_findings
 from .glb_file import GlbFile
-from .validate import InvalidGltfError, check_glb
+from .images import loose_normal_findings, texture_findings
 
 Severity = Literal["error", "warning", "note"]
 LARGE_FILE = 12 * 2**20  # bytes: the most that an avatar should take

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .head_parts import FloatArray, IndexArray, NewTriangles, NewVertices, vertices_of, with_geometry
 
 SIDES = ("left", "right")  # the character's

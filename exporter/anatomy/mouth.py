@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .head_parts import IndexArray, connected_pieces, vertices_of
 from .tongue import with_tongue_through_open_jaw
 

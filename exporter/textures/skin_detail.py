@@ -16,11 +16,11 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from ..errors import MissingError
-from ..runtime.avatar import Avatar
+from ...errors import MissingError
+from ...runtime.avatar import Avatar
 from .enlarging import FloatArray
 
-_ASSET = Path(__file__).parents[1] / "assets" / "skin_detail.safetensors"
+_ASSET = Path(__file__).parents[2] / "assets" / "skin_detail.safetensors"
 _CONTRAST = 0.014  # deviation of the lightness, relative, where the maps are smooth
 _LEAST = 0.4  # share of it where they are not
 _SLOPE = 0.055  # deviation of the relief's slope there

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .clearance import outermost_hit
 from .eyeball import SIDES, Eyeball, carried_by_eye, find_eyeball, fit_eye_chart
 from .head_parts import FloatArray, NewTriangles, with_geometry

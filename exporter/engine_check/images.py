@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from .engine_facts import EngineFacts
+from .facts import EngineFacts
 from .finding import EVERY, Finding
 from .glb_file import GlbFile, image_header
 

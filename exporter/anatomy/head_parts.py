@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..models.topology import HeadTopology
-from ..runtime.avatar import Avatar
+from ...models.topology import HeadTopology
+from ...runtime.avatar import Avatar
 
 FloatArray = npt.NDArray[np.floating]
 IndexArray = npt.NDArray[np.integer]

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar, Iris
-from .eyeball import SIDES, EyeChart, find_eyeball, fit_eye_chart
-from .maps import srgb_from_linear
+from ...runtime.avatar import Avatar, Iris
+from ..anatomy.eyeball import SIDES, EyeChart, find_eyeball, fit_eye_chart
+from ..maps import srgb_from_linear
 
 FloatArray = np.ndarray  # of float32: what OpenCV returns is annotated without a type
 

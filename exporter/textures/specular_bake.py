@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .maps import srgb_from_linear
+from ..maps import srgb_from_linear
 
 Bytes = npt.NDArray[np.uint8]
 

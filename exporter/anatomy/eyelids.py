@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .clearance import outermost_hit
 from .cornea import skin_around_eye
 from .eyeball import SIDES, Eyeball, find_eyeball

@@ -6,7 +6,7 @@ out. It knows nothing of files, materials and textures.
 
 from __future__ import annotations
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .cornea import with_corneas
 from .eyeball import with_round_eyes
 from .eyelids import with_closing_lids

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import MissingError
-from .targets import TextureFormat
+from ...errors import MissingError
+from ..targets import TextureFormat
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Kind = Literal["color", "data"]  # data: normals and packed channels, whose numbers must stay what they are

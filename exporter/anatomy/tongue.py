@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .head_parts import IndexArray, vertices_of
 
 Array = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.avatar import Avatar
+from ...runtime.avatar import Avatar
 from .head_parts import IndexArray, NewTriangles, NewVertices, boundary_loops, with_geometry
 
 _LOWEST = 0.3  # share of the skin's height in which a neck can end

@@ -1,0 +1,1 @@
+"""The head made whole for an engine: eyes, corneas, lids, mouth, tongue, neck, joints."""

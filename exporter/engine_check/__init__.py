@@ -1,0 +1,1 @@
+"""What each engine will ignore or misread in a GLB."""

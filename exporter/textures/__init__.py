@@ -1,0 +1,1 @@
+"""The pixels of the head's textures, and their files."""
