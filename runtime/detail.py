@@ -79,7 +79,7 @@ def refine_detail(
             if step > config.settle * config.steps:
                 for group in optimiser.param_groups:
                     group["lr"] *= config.decay
-            with span("residual", "autograd"):
+            with span("residual", "pytorch"):
                 detail = _residual(free, shown, grey, all_grey)
                 penalty = _penalty(detail, config).sum()
             undertone = tone.masked_fill(grey, 0.0)  # a monochrome photo tells none
@@ -91,7 +91,7 @@ def refine_detail(
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
             total = total + penalty + config.hold * held
             optimiser.zero_grad()
-            with span("gradient", "autograd"):
+            with span("gradient", "pytorch"):
                 total.backward()
             with span("optimiser", "host"):
                 optimiser.step()

@@ -124,12 +124,16 @@ class PhotoGuidance:
         done = step.index / step.count
         if done < self.config.start:
             return torch.zeros_like(z_0)
+        looks = self._followed is None or self._guided % self.config.interval == 0
+        self._guided += 1
+        with span("guidance" if looks else "following", "host"):
+            return self._change(z_0, step, done, looks)
+
+    def _change(self, z_0: Tensor, step: GuidanceStep, done: float, looks: bool) -> Tensor:
         ramp = max(0.0, (done - self.config.settle) / (1 - self.config.settle))
         strength = self.config.final_step + (1 - self.config.final_step) * 0.5 * (1 + math.cos(math.pi * ramp))
         delta, terms = torch.zeros_like(z_0), {}
         alpha_bar = min(step.alpha_bar, 1 / (1 + self.config.prior_noise))
-        looks = self._guided % self.config.interval == 0
-        self._guided += 1
         for _ in range(self.config.inner_steps):
             if looks or self._followed is None:
                 self._followed, terms = self.gradient(z_0 + delta)
@@ -137,7 +141,7 @@ class PhotoGuidance:
             if self.prior is not None:
                 gradient = self.prior(gradient, alpha_bar)
             delta = delta - strength / self.config.inner_steps * self._normalised(gradient)
-            with span("landmark_step", "host"):
+            with span("landmark_step", "pytorch"):
                 delta = delta + self._towards_landmarks(z_0 + delta)
         if terms:
             self.record(step.index, step.t, terms)
@@ -171,7 +175,7 @@ class PhotoGuidance:
         with torch.enable_grad():
             parts = self.layout.split(self.statistics.denormalise(z))
             total, terms = self.objective(self.estimate(self._face_maps(parts.texture), parts))
-            with span("gradient", "autograd"):
+            with span("gradient", "pytorch"):
                 (gradient,) = torch.autograd.grad(total, z)
         return gradient, terms
 
@@ -199,7 +203,7 @@ class PhotoGuidance:
 
     def losses(self, estimate: Estimate) -> dict[str, Tensor]:
         """The five terms of equation 2, each (B,), 0 for a perfect match."""
-        with span("losses", "autograd"):
+        with span("losses", "pytorch"):
             return self._losses(estimate)
 
     def _losses(self, estimate: Estimate) -> dict[str, Tensor]:
@@ -292,11 +296,11 @@ def estimate_from_maps(
 ) -> Estimate:
     """Render face maps (B, 9, 256, 256) in [0, 1] on the shapes and in the light of denormalised latent parts."""
     vertices = models.morphable(parts.identity, parts.expression)
-    with span("pose", "host"):
+    with span("pose", "pytorch"):
         camera = camera_of(vertices.detach())
-    with span("compose", "autograd"):
+    with span("compose", "pytorch"):
         head = models.atlas.compose(face_maps)
-    with span("render", "autograd"):
+    with span("render", "pytorch"):
         rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)
     # Beyond white the gradient would vanish and a burnt-out light could never be turned down.

@@ -216,8 +216,7 @@ class FitDiffPipeline:
         z_t = network.start(draw_noise(generators, self.layout.shape).to(self.device), first, conditioning)
 
         def guidance(z_0: Tensor, step: Any) -> Tensor:
-            with span("guidance", "host"):
-                delta = guide(z_0, step) if guide else torch.zeros_like(z_0)
+            delta = guide(z_0, step) if guide else torch.zeros_like(z_0)
             if on_step:
                 on_step(step.index + 1, step.count)
             return delta
@@ -306,7 +305,7 @@ class FitDiffPipeline:
             maps = self.models.autoencoder.decode(parts.texture)
         if residual is not None:
             maps = with_detail(maps, residual)
-        with span("compose", "autograd"):
+        with span("compose", "pytorch"):
             head = mapped(self.atlas.compose(maps), host_from_device)
         maps, neutral = host_from_device(maps), host_from_device(self.morphable(parts.identity))
         vertices = host_from_device(self.morphable(parts.identity, parts.expression))

@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class StageRow(Row):
-    """A stage. engine_seconds: what of `seconds` engines and autograd worked; the rest is the host's overhead.
+    """A stage. engine_seconds: what of `seconds` engines and PyTorch worked; the rest is the host's overhead.
 
     unnamed_seconds: what lies in no span at all. run_seconds: of each run. Memory is the largest of all runs, MiB;
     None where it was not taken.
@@ -74,7 +74,7 @@ class StageRow(Row):
 
     @property
     def overhead(self) -> float:
-        """Share of the stage outside engines and autograd, 0 to 1: the host's."""
+        """Share of the stage outside engines and PyTorch, 0 to 1: the host's."""
         return 1 - self.engine_seconds / self.seconds if self.seconds else 0.0
 
 
@@ -132,7 +132,7 @@ def work_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
         seconds, own_seconds = sum(costs) / len(runs), sum(own for _, own in pieces) / len(runs)
         spans = [span for span, _ in pieces]
         rows.append(Row(**_shared(name, kind, spans, costs, seconds, own_seconds, len(runs), total)))
-    order = ("engine", "autograd", "copy", "host", "stage")
+    order = ("engine", "pytorch", "copy", "host", "stage")
     return tuple(sorted(rows, key=lambda row: (order.index(row.kind), -row.own_seconds)))
 
 
@@ -158,7 +158,7 @@ def warnings_of(stages: Sequence[StageRow], work: Sequence[Row], runs: Sequence[
         limit = IDLE_LIMIT if stage.on_device else OVERHEAD_LIMIT
         if stage.engine_calls and stage.share >= SHARE_OF_NOTE and stage.overhead > limit:
             bound = "launch-bound" if stage.engine_calls >= MANY_CALLS else "host-bound"
-            where = "the GPU works" if stage.on_device else "engines and autograd work"
+            where = "the GPU works" if stage.on_device else "engines and PyTorch work"
             lines.append(
                 f"{stage.name} is {bound}: {where} {1 - stage.overhead:.0%} of its time "
                 f"in {stage.engine_calls:.0f} calls; expected {1 - limit:.0%} or more"

@@ -18,10 +18,10 @@ import torch
 
 from .peak_memory import HostPeak, device_peak_mib, host_peak, reset_device_peak
 
-Kind = Literal["stage", "engine", "autograd", "copy", "host"]
-"""A part of the run; a network at work; what autograd records between networks (rendering, losses) or runs backwards;
+Kind = Literal["stage", "engine", "pytorch", "copy", "host"]
+"""A part of the run; a network at work; PyTorch at work between networks (rendering, losses, their gradient, the pose);
 data moving between devices; other work worth a name."""
-COMPUTE = ("engine", "autograd")
+COMPUTE = ("engine", "pytorch")
 """What is no overhead of the host's."""
 
 
