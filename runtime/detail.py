@@ -1,9 +1,10 @@
 """Skin detail finer than the latent can hold: the last touch of guidance, on the face maps themselves.
 
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
-losses of equation 2 move a residual of the diffuse albedo, in log space, where the photo shows bare skin and nowhere
-else. It is held small, grey and free of low frequencies: broad colour and light stay the prior's. Shape, expression
-and light settle with it. Knows nothing of the sampling loop.
+losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
+and nowhere else. It is held small and free of low frequencies, and hue is the prior's but for one undertone of the
+whole face: light and its colours stay out. Shape, expression and light settle with it. Knows nothing of the sampling
+loop.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
-LIGHTNESS_BLUR, CHROMA_BLUR, HUE_BLUR = 0.9, 48.0, 48.0  # texels of 256
+LIGHTNESS_BLUR = 0.9  # texels of 256: speckle is no skin
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ class DetailConfig:
     rate: float = 0.06  # of the logarithm of sRGB albedo, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
     size: float = 1.0  # penalty of the mean squared residual
-    chroma: float = 4.0  # the same for its departure from grey, times `size`
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
     broad_sigma: float = 6.0  # texels of 256
     tone_rate: float = 0.01  # of the undertone's three logarithms
@@ -58,7 +58,6 @@ def refine_detail(
             `calmed_chroma`); None leaves the decoder's colours as they are.
     """
     layout, grey = LatentLayout(), guide.is_grey  # (B, 1, 1, 1)
-    all_grey = all(guide.target.is_monochrome)
     with torch.no_grad():
         parts = layout.split(guide.statistics.denormalise(z_0))
         base = guide.models.face_maps(parts.texture)
@@ -69,7 +68,7 @@ def refine_detail(
     shown = texels_shown(guide, base, parts)
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
-    free = torch.zeros_like(base[:, :3]).requires_grad_()
+    free = torch.zeros_like(base[:, :1]).requires_grad_()
     tone = torch.zeros_like(base[:, :3, :1, :1]).requires_grad_()
     rates = [(free, config.rate), (numbers, config.coefficients_rate), (tone, config.tone_rate)]
     optimiser = torch.optim.Adam([{"params": [x], "lr": rate} for x, rate in rates], betas=(0.8, 0.95))
@@ -80,7 +79,7 @@ def refine_detail(
                 for group in optimiser.param_groups:
                     group["lr"] *= config.decay
             with span("residual", "pytorch"):
-                detail = _residual(free, shown, grey, all_grey)
+                detail = _residual(free, shown)
                 penalty = _penalty(detail, config).sum()
             undertone = tone.masked_fill(grey, 0.0)  # a monochrome photo tells none
             z = torch.cat([texture, numbers], 1).view_as(z_0)
@@ -98,11 +97,11 @@ def refine_detail(
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        return z, calm + _residual(free, shown, grey, all_grey) + tone.masked_fill(grey, 0.0)
+        return z, calm + _residual(free, shown) + tone.masked_fill(grey, 0.0)
 
 
 def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tensor:
-    """The residual (B, 3, S, S) that takes blotches of colour away: hue departs from the expected one only broadly.
+    """The residual (B, 3, S, S) that takes blotches of colour away: hue departs from the expected one only as a whole.
 
     Guidance looks for lightness in the latent, and colours move along with it. A monochrome photo says nothing of them:
     there the expected ones are taken as they are.
@@ -113,7 +112,7 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
     """
     ours, theirs = (maps[:, :3].clamp_min(0.02).log() for maps in (face_maps, expected))
     difference = (ours - ours.mean(1, keepdim=True)) - (theirs - theirs.mean(1, keepdim=True))
-    return torch.where(is_grey, 0.0, blurred(difference, HUE_BLUR)) - difference
+    return torch.where(is_grey, 0.0, difference.mean((2, 3), keepdim=True)) - difference
 
 
 def with_detail(face_maps: Tensor, residual: Tensor) -> Tensor:
@@ -166,13 +165,9 @@ def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     return matrix
 
 
-def _residual(free: Tensor, shown: Tensor, is_grey: Tensor, all_grey: bool) -> Tensor:
-    """What is free (B, 3, 256, 256), smoothed, colour far more than lightness: speckle is no skin."""
-    grey = free.mean(1, keepdim=True)
-    residual = blurred(grey, LIGHTNESS_BLUR).expand_as(free)
-    if not all_grey:
-        residual = residual + blurred(free - grey, CHROMA_BLUR).masked_fill(is_grey, 0.0)
-    return residual * shown
+def _residual(free: Tensor, shown: Tensor) -> Tensor:
+    """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all three channels (B, 3, 256, 256)."""
+    return (blurred(free, LIGHTNESS_BLUR) * shown).expand(-1, 3, -1, -1)
 
 
 def _light_colour(light: Tensor) -> Tensor:
@@ -183,7 +178,6 @@ def _light_colour(light: Tensor) -> Tensor:
 
 def _penalty(residual: Tensor, config: DetailConfig) -> Tensor:
     """(B,)."""
-    grey = residual.mean(1, keepdim=True)
-    chroma = (residual - grey).square().mean((1, 2, 3))
-    broad = blurred(residual, config.broad_sigma).square().mean((1, 2, 3))
-    return config.size * (grey.square().mean((1, 2, 3)) + config.chroma * chroma) + config.broad * broad
+    lightness = residual[:, :1]
+    broad = blurred(lightness, config.broad_sigma).square().mean((1, 2, 3))
+    return config.size * lightness.square().mean((1, 2, 3)) + config.broad * broad

@@ -23,7 +23,10 @@ from fitdiff.runtime.registry import PRESET
 ROOT = Path(__file__).parents[1]
 TRAINED_HERE = ("autoencoder", "denoiser")
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# Workers that share the cores take one thread each: threads that wait for one another's cores are far slower.
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of processes that tests start
+torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")
