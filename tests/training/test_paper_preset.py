@@ -1,6 +1,7 @@
 """The paper preset from end to end, small: features of an ArcFace, a denoiser on them, guided avatars with all of it.
 
-The networks have random weights in files of the real form; the faces are one photograph and noise.
+The networks have random weights in files of the real form; the shape is the embedded model's and, where FITDIFF_ICT
+names its archive, ICT-FaceKit's; the faces are one photograph and noise.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from fitdiff.assets.import_model import import_model
 from fitdiff.errors import MissingError, UsageError
 from fitdiff.exporter import write_glb
 from fitdiff.models.checkpoint import assets_dir, load_checkpoint
@@ -60,6 +62,7 @@ class PaperRun:
     preset: Path
     checkpoint: Path
     assets: Path
+    morphable: Path
 
 
 def random_files(networks: ModuleType, folder: Path) -> None:
@@ -71,12 +74,12 @@ def random_files(networks: ModuleType, folder: Path) -> None:
     networks.write_lpips(folder / "vgg16-397923af.pth", folder / "vgg.pth")
 
 
-def preset_file(path: Path, files: Path, arcface: str, denoiser: str, more: str = "") -> Path:
+def preset_file(path: Path, files: Path, arcface: str, denoiser: str, morphable: Path, more: str = "") -> Path:
     path.write_text(
         f'rasteriser = "native"\n[recogniser]\npath = "{files / arcface}"\n{more}'
         f'[landmarks]\npath = "{files}/2DFAN4-small.pth.tar"\n'
         f'[perceptual]\nvgg = "{files}/vgg16-397923af.pth"\nlinear = "{files}/vgg.pth"\n'
-        f'[morphable]\npath = "{assets_dir()}/morphable.safetensors"\n[denoiser]\npath = "{denoiser}"\n'
+        f'[morphable]\npath = "{morphable}"\n[denoiser]\npath = "{denoiser}"\n'
     )
     return path
 
@@ -104,27 +107,40 @@ def write_faces(folder: Path, pipeline: FitDiffPipeline, photo: Path) -> None:
     (folder / "index.json").write_text(json.dumps({"held_out": [6, 7]}))
 
 
+@pytest.fixture(scope="module", params=["embedded", "ict"])
+def morphable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "embedded":
+        return assets_dir() / "morphable.safetensors"
+    named = os.environ.get("FITDIFF_ICT")
+    if not named:
+        pytest.skip("FITDIFF_ICT names no file with ICT-FaceKit as a NumPy archive")
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    out = tmp_path_factory.mktemp("ict") / "ict.safetensors"
+    import_model(Path(named), out)
+    return out
+
+
 @pytest.fixture(scope="module")
 def run(
     tmp_path_factory: pytest.TempPathFactory, paper_networks: ModuleType, small_pipeline: FitDiffPipeline,
-    small_assets: Path, astronaut: Path,
+    small_assets: Path, astronaut: Path, morphable: Path,
 ) -> PaperRun:  # fmt: skip
     folder = tmp_path_factory.mktemp("paper")
     random_files(paper_networks, folder)
     write_faces(folder / "data", small_pipeline, astronaut)
-    preset = preset_file(folder / "paper.toml", folder, "glintr100.onnx", f"{folder}/run/denoiser")
+    preset = preset_file(folder / "paper.toml", folder, "glintr100.onnx", f"{folder}/run/denoiser", morphable)
     with patch.dict(os.environ, {"FITDIFF_ASSETS": str(small_assets)}):
         result = train_default_diffusion(
             TINY, folder / "data", small_assets / "autoencoder", folder / "run", preset=preset
         )
-    return PaperRun(preset, result.checkpoint, small_assets)
+    return PaperRun(preset, result.checkpoint, small_assets, morphable)
 
 
 def test_the_denoiser_knows_and_has_the_shape_of_its_recogniser(run: PaperRun) -> None:
     denoiser = load_denoiser(run.checkpoint)
     trained = denoiser.trained_with
     assert trained is not None and trained.recogniser == "arcface-iresnet-1-2-1-1-glintr100"
-    assert trained.morphable == load_checkpoint(run.assets / "morphable").card.name
+    assert trained.morphable == load_checkpoint(run.morphable).card.name
     assert denoiser.config.unet.condition_maps == (12, 16, 20) and denoiser.config.unet.condition_embedding == 24
     assert denoiser.card is not None and not denoiser.card.commercial and "InsightFace" in denoiser.card.licence
 
@@ -149,7 +165,7 @@ def test_an_avatar_with_every_piece(run: PaperRun, astronaut: Path, tmp_path: Pa
 
 
 def test_another_recogniser_is_refused_with_the_reason(run: PaperRun, tmp_path: Path) -> None:
-    other = preset_file(tmp_path / "other.toml", run.preset.parent, "other.onnx", str(run.checkpoint))
+    other = preset_file(tmp_path / "other.toml", run.preset.parent, "other.onnx", str(run.checkpoint), run.morphable)
     with pytest.raises(
         MissingError, match="another recogniser: got recogniser arcface-.*-other .*expected.*-glintr100"
     ):
@@ -161,7 +177,8 @@ def test_commercial_refuses_what_is_not(run: PaperRun, tmp_path: Path) -> None:
         load_pipeline(run.assets, preset=run.preset, commercial=True)
     assert "lpips" not in str(caught.value) and caught.value.exit_code == 2
     stated = 'licence = "InsightFace contract 7"\ncommercial = true\n'
-    mine = preset_file(tmp_path / "mine.toml", run.preset.parent, "glintr100.onnx", str(run.checkpoint), stated)
+    files = run.preset.parent
+    mine = preset_file(tmp_path / "mine.toml", files, "glintr100.onnx", str(run.checkpoint), run.morphable, stated)
     with pytest.raises(UsageError) as caught:
         load_pipeline(run.assets, preset=mine, commercial=True)
     assert "recogniser arcface" not in str(caught.value) and "landmarks fan" in str(caught.value)
