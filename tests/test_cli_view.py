@@ -16,12 +16,20 @@ from fitdiff.cli_view import view
 from fitdiff.errors import ImageError, UsageError
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_it_serves_until_ctrl_c(tmp_path: Path, astronaut: Path) -> None:
     glb = tmp_path / "head.glb"
     glb.write_bytes(b"glTF" + bytes(16))
     command = [sys.executable, "-c", "from fitdiff.cli_view import view; view()"]
     arguments = [str(glb), "--no-browser", "--photo", str(astronaut)]
-    running = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores Ctrl-C, and what it starts would too.
+    running = subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_heed_interrupts,
+    )  # fmt: skip
     try:
         assert running.stdout is not None
         url = running.stdout.readline().strip()
