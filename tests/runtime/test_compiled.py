@@ -61,7 +61,7 @@ def assert_same(found: AvatarResult, expected: AvatarResult) -> None:
     moved = float((found.vertices - expected.vertices).abs().max())
     similarity = [result.report.similarity["guiding"] for result in (found, expected)]
     print(f"albedo {difference.max():.2e}, mean {difference.mean():.2e}; vertices {moved:.2e} m; {similarity}")
-    assert difference.mean() < 8e-3 and moved < 5e-4
+    assert difference.mean() < 8e-3 and moved < 1.5e-3
     assert similarity[0] == pytest.approx(similarity[1], abs=2e-2)  # few steps of untrained networks
 
 
