@@ -1,7 +1,9 @@
 """The same guided loop on compiled engines: the same face, whichever backend runs the networks and their gradients."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from fitdiff.engines.options import EngineOptions
 from fitdiff.engines.runner import Runner
 from fitdiff.errors import MissingError, UsageError
 from fitdiff.runtime.compiled import compiled_pipeline
+from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.graph_sources import graph_sources
-from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance
+from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
@@ -38,8 +41,16 @@ def crop(plain: FitDiffPipeline, astronaut: Path) -> FaceCrop:
     return crop_face(load_photo(astronaut), plain.detector, plain.models.face_mesh)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_detail() -> Iterator[None]:
+    """Two of Adam's steps show that the pairs serve them; twenty make much of rounding."""
+    config = replace(GuidanceConfig(), detail=DetailConfig(steps=2))
+    with patch.dict(GUIDANCE_PRESETS, {"full": config}):
+        yield
+
+
 @pytest.fixture(scope="module")
-def expected(plain: FitDiffPipeline, crop: FaceCrop) -> AvatarResult:
+def expected(plain: FitDiffPipeline, crop: FaceCrop, little_detail: None) -> AvatarResult:
     return plain.avatar(crop, OPTIONS)
 
 
@@ -61,7 +72,7 @@ def assert_same(found: AvatarResult, expected: AvatarResult) -> None:
     moved = float((found.vertices - expected.vertices).abs().max())
     similarity = [result.report.similarity["guiding"] for result in (found, expected)]
     print(f"albedo {difference.max():.2e}, mean {difference.mean():.2e}; vertices {moved:.2e} m; {similarity}")
-    assert difference.mean() < 8e-3 and moved < 1.5e-3
+    assert difference.mean() < 8e-3 and moved < 5e-4
     assert similarity[0] == pytest.approx(similarity[1], abs=2e-2)  # few steps of untrained networks
 
 
