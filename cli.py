@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -29,12 +28,14 @@ from .cli_options import (
     DEBUG,
     EXIT_CODES,
     Step,
+    avatar_options,
     debug_option,
-    guidance_option,
     out_option,
+    print_table,
     progress_bar,
     seed_option,
     steps_option,
+    told_engine,
 )
 from .cli_presets import loading_options, preset_summary
 from .cli_profile import profile
@@ -44,7 +45,7 @@ from .cli_view import view
 from .errors import FitDiffError, MissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .exporter.options import ExportOptions
     from .runtime.pipeline import FitDiffPipeline
@@ -110,11 +111,7 @@ def main() -> None:
 @main.command(epilog=EXIT_CODES)
 @click.argument("photo", type=click.Path(path_type=Path))
 @out_option
-@steps_option
-@guidance_option
-@click.option("--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale.")
-@seed_option
-@click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")
+@avatar_options
 @export_options
 @loading_options
 @debug_option
@@ -138,11 +135,11 @@ def avatar(
       fitdiff avatar examples/astronaut.jpg --out out --seed 7
     """
     from .exporter.avatar_folder import write_avatar_folder
+    from .runtime.avatar_result import AvatarOptions
     from .runtime.face_crop import crop_face
     from .runtime.loading import load_pipeline
     from .runtime.outputs import whole_folder
     from .runtime.photo import load_photo
-    from .runtime.pipeline import AvatarOptions
     from .runtime.report import StageClock
 
     clock = StageClock()
@@ -151,7 +148,7 @@ def avatar(
             loaded = load_photo(photo)
         step("models")
         with clock.stage("load"):
-            pipeline = load_pipeline(**loading, on_engine=_told(step))
+            pipeline = load_pipeline(**loading, on_engine=told_engine(step))
         step("face")
         with clock.stage("crop"):
             crop = crop_face(loaded, pipeline.detector, pipeline.models.face_mesh, face)
@@ -192,12 +189,12 @@ def sample(
     """
     if (out is None) == (sheet is None):
         raise click.UsageError("One of '--out' and '--sheet' is needed.")
+    from .runtime.avatar_result import AvatarOptions
     from .runtime.loading import load_pipeline
-    from .runtime.pipeline import AvatarOptions
 
     if sheet is not None:
         with progress_bar("sample", count) as step:
-            pipeline = load_pipeline(**loading, on_engine=_told(step))
+            pipeline = load_pipeline(**loading, on_engine=told_engine(step))
             _sheet_of_samples(pipeline, count, sheet, steps, seed, step)
         click.echo(f"{sheet}: {count} {'face' if count == 1 else 'faces'}")
         return
@@ -211,7 +208,7 @@ def sample(
 
     tiles: list[Tile] = []
     with whole_folder(out) as folder, progress_bar("sample", count * (steps + 1) + 1) as step:
-        pipeline = load_pipeline(**loading, on_engine=_told(step))
+        pipeline = load_pipeline(**loading, on_engine=told_engine(step))
         step("steps")
         for number in range(seed, seed + count):
             clock = StageClock()
@@ -229,7 +226,7 @@ def sample(
 def _sheet_of_samples(pipeline: FitDiffPipeline, count: int, sheet: Path, steps: int, seed: int, step: Step) -> None:
     import torch
 
-    from .runtime.pipeline import AvatarOptions
+    from .runtime.avatar_result import AvatarOptions
     from .training.contact_sheet import sheet_of_heads, write_sheet
 
     def heads() -> Iterator[tuple[Any, Any]]:
@@ -239,11 +236,6 @@ def _sheet_of_samples(pipeline: FitDiffPipeline, count: int, sheet: Path, steps:
             step(f"face {number - seed + 1} of {count}")
 
     write_sheet(sheet, sheet_of_heads(heads(), pipeline.renderer, min(8, count)))
-
-
-def _told(step: Step) -> Callable[[str, int, int], None]:
-    """What a pipeline calls before each engine: the text of the bar, which stays where it is."""
-    return lambda graph, done, count: step(f"engine {done + 1} of {count}: {graph}", 0)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -291,8 +283,7 @@ def models() -> None:
             size = f"{model.bytes / 2**20:.1f}"
             cells = (card.role, card.name, card.source, card.licence, commercial, size, card.sha256[:12])
             table.add_row(*map(escape, cells))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    print_table(table)
     for line in preset_summary():
         click.echo(line)
     absent = [model.name for model in found if model.card is None]

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from .cli_export import export_options
-from .cli_options import debug_option, guidance_option, progress_bar, seed_option, steps_option
+from .cli_options import avatar_options, debug_option, print_table, progress_bar, told_engine
 from .cli_presets import loading_options
 
 if TYPE_CHECKING:
@@ -43,11 +42,7 @@ Exit codes:
     help="Photos that go through the loop together; it changes speed and memory, never a result.",
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Leave out photos whose folder is whole, of the same photo and options.")
-@steps_option
-@guidance_option
-@click.option("--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale.")
-@seed_option
-@click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")
+@avatar_options
 @export_options
 @loading_options
 @debug_option
@@ -67,21 +62,17 @@ def batch(
       fitdiff batch a.jpg b.jpg --out avatars --batch 16 --device cuda --backend auto --resume
     """
     from .exporter.avatar_folder import write_avatar_folder
+    from .runtime.avatar_result import AvatarOptions
     from .runtime.batch import make_avatars
     from .runtime.batch_folder import BatchFolder, folder_names, kept_rows, photos_from_paths, write_batch
     from .runtime.loading import load_pipeline
-    from .runtime.pipeline import AvatarOptions
 
     found = photos_from_paths(photos)
     names = folder_names(found)
     options = AvatarOptions(steps, guidance, cfg, seed)
     with progress_bar("batch", len(found)) as step:
         step("models", 0)
-        pipeline = load_pipeline(
-            **loading,
-            max_batch=at_once,
-            on_engine=lambda graph, done, count: step(f"engine {done + 1} of {count}: {graph}", 0),
-        )
+        pipeline = load_pipeline(**loading, max_batch=at_once, on_engine=told_engine(step))
         deciding = asdict(options) | {"face": face, "export": asdict(export)}
         deciding |= {"models": [card.sha256 for card in pipeline.cards]}
         folder = BatchFolder(out, deciding)
@@ -123,5 +114,4 @@ def _print(rows: Sequence[BatchRow]) -> None:
             row.error or "",
         )
         table.add_row(*(escape(cell) for cell in cells), style="red" if row.state == "failed" else None)
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    print_table(table)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .cli_options import EXIT_CODES, debug_option, progress_bar
+from .cli_options import EXIT_CODES, debug_option, print_table, progress_bar
 from .errors import FitDiffError, UsageError
 
 if TYPE_CHECKING:
@@ -133,8 +132,7 @@ def list_engines(as_json: bool, root: Path | None) -> None:
     for entry in entries:
         size = f"{entry.bytes / 2**20:.1f}"
         table.add_row(*map(escape, (*_cells(entry), size, _age(entry), entry.problem or "ok")))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    print_table(table)
     total = sum(entry.bytes + entry.kernel_bytes for entry in entries)
     click.echo(f"{cache.root}: {len(entries)} {'file' if len(entries) == 1 else 'files'}, {_mib(total)}")
 

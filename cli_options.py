@@ -1,4 +1,4 @@
-"""What the command files share: exit codes, options that several commands take, the progress bar."""
+"""What the command files share: exit codes, options that several commands take, progress bar, tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 EXIT_CODES = """\b
 Exit codes:
@@ -47,6 +48,12 @@ guidance_option = click.option(
     type=click.Choice(["full", "thorough", "fast", "latent", "none"]),
     help="thorough: a gradient at every step; fast: fewer; latent: without the detail residual; none: condition alone.",
 )
+face_option = click.option(
+    "--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]"
+)
+_cfg_option = click.option(
+    "--cfg", default=1.0, show_default=True, type=click.FloatRange(0), help="Classifier-free scale."
+)
 BACKENDS = ("auto", "eager", "compile", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 DEFAULT_BACKEND = "eager"
 _backend_option = click.option(
@@ -77,6 +84,11 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _backend_option(_device_option(_precision_option(command)))
 
 
+def avatar_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`steps`, `guidance`, `cfg`, `seed` and `face`, for commands that make avatars of photos."""
+    return steps_option(guidance_option(_cfg_option(seed_option(face_option(command)))))
+
+
 class Step(Protocol):
     """Says what happens now, and by how many steps the bar advances."""
 
@@ -105,3 +117,14 @@ def progress_bar(title: str, total: int) -> Iterator[Step]:
                 click.echo(f"fitdiff: {title}: {text}", err=True)
 
         yield step
+
+
+def told_engine(step: Step) -> Callable[[str, int, int], None]:
+    """What a pipeline calls before each engine: the text of the bar, which stays where it is."""
+    return lambda graph, done, count: step(f"engine {done + 1} of {count}: {graph}", 0)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, as wide as the terminal; 200 columns where that is none."""
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)

@@ -13,6 +13,7 @@ from .cli_options import (
     EXIT_CODES,
     debug_option,
     engine_options,
+    face_option,
     guidance_option,
     progress_bar,
     seed_option,
@@ -58,7 +59,7 @@ class _Sizes(click.ParamType):
 @click.option("--trace", "trace_file", type=_NEW_FILE, help="Write a trace for https://ui.perfetto.dev.")
 @click.option("--html", "html_file", type=_NEW_FILE, help="Write a page with timeline and tables.")
 @seed_option
-@click.option("--face", type=click.IntRange(0), help="Which face, 0 being the largest. [default: the largest]")
+@face_option
 @threads_option
 @debug_option
 def profile(
@@ -73,7 +74,7 @@ def profile(
       fitdiff profile examples/astronaut.jpg --steps 10 --html profile.html
       fitdiff profile examples/astronaut.jpg --batch 1,4 --trace trace.json --json -
     """
-    from .runtime.pipeline import AvatarOptions
+    from .runtime.avatar_result import AvatarOptions
     from .runtime.profile import ProfileSettings, profile_photo
     from .runtime.profile_report import html_from_measurement
     from .runtime.profile_table import json_from_measurement

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .cli_options import EXIT_CODES, debug_option
+from .cli_options import EXIT_CODES, debug_option, print_table
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -45,9 +44,8 @@ def validate(context: click.Context, file: Path, engines: tuple[str, ...], as_js
             style = _STYLES[finding.severity]
             cells = (finding.severity, engine, finding.subject, finding.message)
             table.add_row(*(escape(cell) for cell in cells), style=style)
-        console = Console()
         if profile.findings:
-            console.print(table) if console.is_terminal else Console(width=200).print(table)
+            print_table(table)
         counts = (f"{profile.count(kind)} {kind}s" for kind in ("error", "warning", "note"))
         click.echo(f"{file}: {', '.join(counts)}")
     if profile.count("error"):

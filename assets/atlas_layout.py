@@ -69,9 +69,7 @@ def eye_uv(corners: np.ndarray) -> np.ndarray:
     return (np.array([x + 4, y + 4]) + disc * np.array([width - 8, height - 8])) / ATLAS_SIZE
 
 
-def atlas_uv(
-    source: np.ndarray, triangle_part: np.ndarray, parts: tuple[str, ...], corners: np.ndarray
-) -> np.ndarray:
+def atlas_uv(source: np.ndarray, triangle_part: np.ndarray, parts: tuple[str, ...], corners: np.ndarray) -> np.ndarray:
     """Atlas UVs of every triangle corner.
 
     source: (F, 3, 2) MakeHuman UVs, v up; corners: (F, 3, 3) positions of the base mesh.

@@ -62,9 +62,7 @@ def _macro_weights(index: dict[str, int], count: int, rng: np.random.Generator) 
     return weights, attributes.astype(np.float32)
 
 
-def _facial_weights(
-    names: list[str], count: int, rng: np.random.Generator, sampling: HeadSampling
-) -> np.ndarray:
+def _facial_weights(names: list[str], count: int, rng: np.random.Generator, sampling: HeadSampling) -> np.ndarray:
     index = {name: i for i, name in enumerate(names)}
     weights = np.zeros((count, len(names)), np.float32)
     paired: set[str] = set()

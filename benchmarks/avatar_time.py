@@ -35,9 +35,7 @@ def report_of_run(photo: Path, options: list[str]) -> dict[str, Any]:
 @click.option("--steps", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--guidance", default="full", show_default=True, type=click.Choice(["full", "none"]))
 @click.option("--threads", type=click.IntRange(1))
-@click.option(
-    "--repeats", default=3, show_default=True, type=click.IntRange(1), help="After one warm-up run."
-)
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="After one warm-up run.")
 def main(photo: Path, steps: int, guidance: str, threads: int | None, repeats: int) -> None:
     """Time the avatar, for example: python benchmarks/avatar_time.py --steps 10 --repeats 1."""
     options = ["--steps", str(steps), "--guidance", guidance]

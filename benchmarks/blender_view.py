@@ -39,9 +39,7 @@ def main() -> None:
         for mesh in meshes:
             mesh.data.shape_keys.key_blocks[name].value = float(weight)
 
-    corners = numpy.array(
-        [mesh.matrix_world @ Vector(corner) for mesh in meshes for corner in mesh.bound_box]
-    )
+    corners = numpy.array([mesh.matrix_world @ Vector(corner) for mesh in meshes for corner in mesh.bound_box])
     middle = Vector((corners.min(0) + corners.max(0)) / 2)
     radius = float(numpy.linalg.norm(corners.max(0) - corners.min(0)) / 2)
     camera = prepare_scene(arguments)
@@ -105,9 +103,7 @@ def describe(mesh: bpy.types.Object) -> dict[str, object]:
         "materials": [material.name for material in mesh.data.materials],
         "shape_keys": [key.name for key in keys.key_blocks] if keys else [],
         "armature": [modifier.object.name for modifier in mesh.modifiers if modifier.type == "ARMATURE"],
-        "images": [
-            f"{image.name} {image.colorspace_settings.name}" for image in bpy.data.images if image.users
-        ],
+        "images": [f"{image.name} {image.colorspace_settings.name}" for image in bpy.data.images if image.users],
     }
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from fitdiff.models.denoiser import Denoiser, FitDiffDenoiser
 from fitdiff.rendering.head_atlas import load_head_atlas
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_chip import warp_chip
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance_models import GuidanceModels
@@ -29,7 +30,7 @@ from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.peak_memory import host_peak
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 

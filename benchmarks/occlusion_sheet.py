@@ -1,6 +1,6 @@
 """Do glasses, a fringe and a hand stay out of the maps? A picture: photo, avatar and diffuse albedo, without and with.
 
-    python benchmarks/occlusion_sheet.py OUT.jpg [--photo examples/astronaut.jpg] [--seed 0]
+python benchmarks/occlusion_sheet.py OUT.jpg [--photo examples/astronaut.jpg] [--seed 0]
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import numpy as np
 from fitdiff.evaluation.identity import picture_before_background
 from fitdiff.evaluation.occluders import OCCLUDERS
 from fitdiff.exporter.sheet import Tile, sheet_from_rows
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import crop_face
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import Photo, load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 

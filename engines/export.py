@@ -35,7 +35,8 @@ def export_onnx(
 
     Args:
         dynamic_batch: axis 0 is `batch`; otherwise it is 1.
-        half: arithmetic in float16 but for what the graph says; inputs and outputs stay float32.
+        half: arithmetic in float16 but for what the graph says; inputs and outputs stay float32. A graph with nothing
+            in half is written as without it.
         keep_float32: more submodules to keep in float32, as `Graph.float32` names them.
 
     Raises:
@@ -47,7 +48,7 @@ def export_onnx(
     except ImportError as error:
         got = f"no module {error.name!r}"
         raise MissingError("ONNX export", got, "onnx and onnxscript", "pip install onnx onnxscript") from error
-    model = _model(graph, dynamic_batch, half, keep_float32)
+    model = _model(graph, dynamic_batch, half and graph.has_half, keep_float32)
     data = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(data, full_check=True)
     _write_whole(path, data)

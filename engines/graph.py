@@ -38,8 +38,11 @@ class Graph:
 
     network: the module, or what makes it once it is asked for: what only looks a file up never asks.
     tolerance: the largest error that a float32 engine may have, over the largest magnitude of the output.
+    half_tolerance: the same of a half-precision engine.
     half: the submodules that a half-precision engine computes in half, "" for all of it; what is around them, and
         the `float32` ones inside them, it computes in float32. Both are `fnmatch` patterns of module names.
+    half_in_pair: what `half` is in the pair made from this graph, where the gradient bears less of it than the answer;
+        None for the same.
     saved_by: the graph whose outputs, of the same names, are what this one takes.
     made_from: the graph whose module this one's is derived from, by this package's code alone.
     """
@@ -50,10 +53,17 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     tolerance: float = 1e-3
+    half_tolerance: float = 1e-2
     half: tuple[str, ...] = ("",)
     float32: tuple[str, ...] = ()
+    half_in_pair: tuple[str, ...] | None = None
     saved_by: Graph | None = None
     made_from: Graph | None = None
+
+    @property
+    def has_half(self) -> bool:
+        """Whether a half-precision engine is another than the float32 one."""
+        return bool(self.half)
 
     @cached_property
     def module(self) -> nn.Module:

@@ -147,6 +147,7 @@ def _recogniser(sources: GraphSources) -> Graph:
         _Recogniser(sources.recogniser),
         (_image("chips", size),),
         _feature_specs(sources.recogniser),
+        half_in_pair=_FLOAT32_PAIR,
     )
 
 
@@ -237,6 +238,7 @@ def _landmarks(sources: GraphSources) -> Graph:
             TensorSpec("points", (None, LANDMARK_COUNT, 3), meaning="x, y, z in pixels of the crop"),
             TensorSpec("face_logit", (None,), meaning="above 0 where a face is more likely than not"),
         ),
+        half_in_pair=_FLOAT32_PAIR,
     )
 
 
@@ -251,6 +253,7 @@ def _perceptual(sources: GraphSources) -> Graph:
         _Perceptual(sources.perceptual),
         (_image("image", sources.perceptual_size),),
         tuple(outputs),
+        half_in_pair=_FLOAT32_PAIR,
     )
 
 
@@ -290,6 +293,8 @@ def _conditioning_specs(model: FitDiffDenoiser) -> tuple[TensorSpec, ...]:
 
 
 _UNSAFE_IN_HALF = ("*.norm",)  # PixelNorm squares its input
+# A ReLU or pooling whose input falls on the other side in half changes the gradient by all of it; docs/engines.md.
+_FLOAT32_PAIR: tuple[str, ...] = ()
 _PLAIN: dict[str, Callable[[GraphSources], Graph]] = {
     "recogniser": _recogniser,
     "conditioner": _conditioner,

@@ -19,7 +19,12 @@ from .vjp import NetworkPass
 
 
 def half_from_graph(graph: Graph, keep_float32: Iterable[str] = ()) -> nn.Module:
-    """The graph's module in mixed precision; `keep_float32` adds to the graph's own `float32`."""
+    """The graph's module in mixed precision; `keep_float32` adds to the graph's own `float32`.
+
+    A graph with nothing in half answers its own module.
+    """
+    if not graph.has_half:
+        return graph.module
 
     def convert(module: nn.Module) -> nn.Module:
         return half_from_module(module, graph.half, (*graph.float32, *keep_float32))

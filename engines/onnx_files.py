@@ -45,7 +45,7 @@ def onnx_file(
 
 
 def onnx_key(graph: Graph, *, dynamic_batch: bool, half: bool, keep_float32: Sequence[str] = ()) -> OnnxKey:
-    """What an exported file depends on."""
+    """What an exported file depends on; one for both precisions where the graph has nothing in half."""
     return OnnxKey(
         graph=graph.name,
         module_sha256=sha256_of_module((graph.made_from or graph).module),  # nothing is traced for a key
@@ -53,6 +53,6 @@ def onnx_key(graph: Graph, *, dynamic_batch: bool, half: bool, keep_float32: Seq
         source_sha256=source_sha256(),
         versions=exporter_versions(),
         profile="dynamic" if dynamic_batch else "static",
-        half=half,
+        half=half and graph.has_half,
         keep_float32=tuple(keep_float32),
     )

@@ -26,6 +26,8 @@ from .vjp import TRACED_BATCH, ForwardPass, GradientPass, vjp_pair
 def pair_from_graph(graph: Graph, trace_cache: EngineCache | None = None) -> tuple[Graph, Graph]:
     """Forward and gradient with respect to the only input, traced at most once.
 
+    Both are in half where the graph's `half_in_pair` says, or as the graph itself.
+
     trace_cache: where the shapes of what is saved are kept, so that a later process need not trace for them.
     """
 
@@ -35,27 +37,31 @@ def pair_from_graph(graph: Graph, trace_cache: EngineCache | None = None) -> tup
 
     saved = _saved_specs(graph, lambda: traced()[0], trace_cache)
     (image,) = graph.inputs
-    forward = replace(
+    common = replace(
         graph,
+        half=graph.half if graph.half_in_pair is None else graph.half_in_pair,
+        half_in_pair=None,
+        made_from=graph,
+    )
+    forward = replace(
+        common,
         name=f"{graph.name}_forward",
         summary=f"{graph.summary} Saves what its gradient needs.",
         network=lambda: traced()[0],
         outputs=(*graph.outputs, *saved),
-        made_from=graph,
     )
     cotangents = tuple(
         replace(spec, name=f"{spec.name}_cotangent", meaning=f"gradient of a scalar by {spec.name}", low=-1.0, high=1.0)
         for spec in graph.outputs
     )
     gradient = replace(
-        graph,
+        common,
         name=f"{graph.name}_vjp",
         summary=f"The gradient by {image.name} of: {graph.summary}",
         network=lambda: traced()[1],
         inputs=(*saved, *cotangents),
         outputs=(replace(image, name=f"{image.name}_gradient", meaning=f"gradient of a scalar by {image.name}"),),
         saved_by=forward,
-        made_from=graph,
     )
     return forward, gradient
 

@@ -93,6 +93,30 @@ class CheckedRunner(ABC):
         check_inputs(self.inputs, inputs, graph_name=self.graph_name, device=self.device, max_batch=self.max_batch)
 
 
+class WrappingRunner(ABC):
+    """A runner that does something about the calls of another, and is closed with it."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.graph_name, self.backend, self.device = runner.graph_name, runner.backend, runner.device
+        self.reuses_outputs = runner.reuses_outputs
+
+    @abstractmethod
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]: ...
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        self._runner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.__exit__(kind, error, trace)
+
+
 def check_inputs(
     specs: Sequence[TensorSpec],
     tensors: Sequence[Tensor],

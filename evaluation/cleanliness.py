@@ -25,9 +25,10 @@ from torch import Tensor
 
 from ..errors import ImageError, NoFaceError
 from ..runtime.avatar import ReflectanceMaps
+from ..runtime.avatar_result import AvatarOptions, AvatarResult
 from ..runtime.face_crop import FaceCrop, crop_face
 from ..runtime.photo import Photo, load_photo
-from ..runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from ..runtime.pipeline import FitDiffPipeline
 from ..training.skins import face_weight
 from .map_distance import (
     Reduced,

@@ -18,10 +18,11 @@ from ..errors import FitDiffError, UsageError
 from ..models.morphable import MorphableModel
 from ..rendering.camera import project
 from ..runtime.avatar import Avatar
+from ..runtime.avatar_result import AvatarOptions, AvatarResult
 from ..runtime.face_crop import CROP_SIZE, FaceCrop, crop_face
 from ..runtime.guidance import FOCAL, crop_camera
 from ..runtime.photo import Photo, load_photo
-from ..runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from ..runtime.pipeline import FitDiffPipeline
 from ..runtime.pose import solve_pose
 from .alignment import Surface, aligned_points, distances_to_surface, kd_tree
 from .face_region import face_vertices

@@ -23,12 +23,13 @@ from ..exporter.sheet import Tile, sheet_from_rows
 from ..rendering.camera import Camera
 from ..rendering.renderer import HeadMapsTensor, HeadRenderer
 from ..rendering.shader import Light, srgb_from_linear
+from ..runtime.avatar_result import AvatarOptions
 from ..runtime.face_chip import chip_transform, warp_chip
 from ..runtime.face_crop import CROP_SIZE, FaceCrop, crop_face
 from ..runtime.guidance import GUIDANCE_PRESETS
 from ..runtime.photo import load_photo
 from ..runtime.photo_target import photo_target
-from ..runtime.pipeline import AvatarOptions, FitDiffPipeline
+from ..runtime.pipeline import FitDiffPipeline
 from .direct_fitting import DirectFittingConfig, fit_directly
 from .identity_table import RECOGNISERS, Verdict, identity_table
 from .people import Person, people_in

@@ -22,9 +22,11 @@ import torch
 from ..errors import FitDiffError, MissingError
 from ..rendering.pictures import over, picture_of_head
 from ..runtime.avatar import ReflectanceMaps
+from ..runtime.avatar_maps import reflectance_maps
+from ..runtime.avatar_result import AvatarOptions
 from ..runtime.face_crop import CROP_SIZE, FaceCrop, crop_face
 from ..runtime.photo import load_photo
-from ..runtime.pipeline import AvatarOptions, FitDiffPipeline, reflectance_maps
+from ..runtime.pipeline import FitDiffPipeline
 from ..training.skins import chart_mask, face_weight
 from ..training.synthetic import background, framed_camera, sample_light
 from .map_folders import map_folders_in

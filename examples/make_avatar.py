@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from fitdiff.exporter import write_face_maps, write_glb
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import crop_face
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.outputs import whole_folder
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.pipeline import AvatarOptions
 
 
 def make_avatar(photo: Path, out: Path, steps: int = 50) -> float:

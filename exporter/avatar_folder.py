@@ -19,8 +19,8 @@ from .options import ExportOptions
 from .preview import picture_in_photo, preview_sheet
 
 if TYPE_CHECKING:
+    from ..runtime.avatar_result import AvatarResult
     from ..runtime.face_crop import FaceCrop
-    from ..runtime.pipeline import AvatarResult
     from ..runtime.report import RunReport, StageClock
 
 

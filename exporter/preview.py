@@ -22,8 +22,8 @@ from .picture_head import picture_head
 from .sheet import PAPER, Tile, sheet_from_rows
 
 if TYPE_CHECKING:
+    from ..runtime.avatar_result import AvatarResult
     from ..runtime.face_crop import FaceCrop
-    from ..runtime.pipeline import AvatarResult
 
 TILE_SIDE = 512  # px: a third of a sheet, less the gaps
 TURNTABLE_YAWS = (-70, -35, 0, 35, 70)  # degrees; positive shows the character's left

@@ -192,9 +192,7 @@ class BranchedAutoencoder(nn.Module):
             ValueError: channels other than 9, sides not multiples of 8, or a crop that leaves the chart.
         """
         if maps.shape[1] != MAP_CHANNELS or maps.shape[2] % LATENT_STRIDE or maps.shape[3] % LATENT_STRIDE:
-            raise ValueError(
-                f"maps: got shape {tuple(maps.shape)}; expected (B, 9, H, W) with H and W multiples of 8"
-            )
+            raise ValueError(f"maps: got shape {tuple(maps.shape)}; expected (B, 9, H, W) with H and W multiples of 8")
         height, width = maps.shape[2] // LATENT_STRIDE, maps.shape[3] // LATENT_STRIDE
         centred = (maps - self._mean(origin, height, width)) / self.chart_spread
         z = self.encoder(centred, self._position(origin, height, width, maps.shape[0])).float()
@@ -223,9 +221,7 @@ class BranchedAutoencoder(nn.Module):
         maps = coarse if fine is None else fine
         return maps.clamp(0.0, 1.0)
 
-    def decode_pyramid(
-        self, z: Tensor, origin: Origin = (0, 0), fine: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
+    def decode_pyramid(self, z: Tensor, origin: Origin = (0, 0), fine: bool = True) -> tuple[Tensor, Tensor | None]:
         """Coarse (B, 9, 4h, 4w) and fine (B, 9, 8h, 8w; None unless `fine`) maps, albedos not clamped."""
         height, width = z.shape[-2:]
         mean = self._mean(origin, height, width)

@@ -84,9 +84,7 @@ class Denoiser(nn.Module):
         """White noise (B, 1, 67, 64) -> the prior's z_t at the first sampling step."""
         return self._linear(self.linear.diffused_sample, noise, self.alphas_cumprod[t][:, None], conditioning)
 
-    def _linear(
-        self, function: Any, z: Tensor, alpha_bar: Tensor, conditioning: Mapping[str, Tensor]
-    ) -> Tensor:
+    def _linear(self, function: Any, z: Tensor, alpha_bar: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         device = z.device.type
         mean, variances = conditioning["prior_mean"], conditioning["prior_variances"]
         if torch.is_autocast_enabled(device):  # the linear prior is exact only in float32
@@ -131,9 +129,7 @@ class FitDiffDenoiser(nn.Module):
         return flat.view(-1, *self.config.layout.shape)
 
 
-def save_denoiser(
-    path: Path, model: FitDiffDenoiser, card: ModelCard, licence_text: str | None = None
-) -> ModelCard:
+def save_denoiser(path: Path, model: FitDiffDenoiser, card: ModelCard, licence_text: str | None = None) -> ModelCard:
     """Write PATH.safetensors (matrices and kernels in float16, vectors in float32) and PATH.json.
 
     Raises:

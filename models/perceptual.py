@@ -130,9 +130,7 @@ class EfficientNetLite0Features(PerceptualNetwork):
         return feature_distance(a, b, mask)
 
 
-def perceptual_distance(
-    network: PerceptualNetwork, a: Tensor, b: Tensor, mask: Tensor | None = None
-) -> Tensor:
+def perceptual_distance(network: PerceptualNetwork, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     """(B,) distance of images `a`, `b` (B, 3, H, W) sRGB in [0, 1], within `mask` (B, 1, H, W).
 
     0 for equal images. When `b` stays the same over many calls, keep `network(b)` and use `network.distance`.

@@ -50,17 +50,13 @@ class HeadTopology:
         vertices = self.blendshapes.shape[1] if self.blendshapes.ndim == 3 else -1
         _require_array("blendshapes", self.blendshapes, np.float32, (shapes, vertices, 3))
         if len(set(self.blendshape_names)) != shapes:
-            raise ValueError(
-                f"blendshape_names: got a name twice in {self.blendshape_names}; expected unique names"
-            )
+            raise ValueError(f"blendshape_names: got a name twice in {self.blendshape_names}; expected unique names")
         if faces and not (0 <= self.triangles.min() and self.triangles.max() < vertices):
             got = f"vertex indices {self.triangles.min()}..{self.triangles.max()}"
             raise ValueError(f"triangles: got {got}; expected 0..{vertices - 1}")
         if faces and self.triangle_part.max() >= len(self.part_names):
             got = self.triangle_part.max()
-            raise ValueError(
-                f"triangle_part: got {got}; expected less than {len(self.part_names)}, the parts"
-            )
+            raise ValueError(f"triangle_part: got {got}; expected less than {len(self.part_names)}, the parts")
 
     @property
     def vertex_count(self) -> int:

@@ -11,9 +11,7 @@ from torch import Tensor
 PAIRS_PER_CHUNK = 1 << 20  # (triangle, pixel) pairs held at once: about 100 MiB
 
 
-def rasterise_torch(
-    vertices: Tensor, triangles: Tensor, height: int, width: int, *, cull: bool = False
-) -> Tensor:
+def rasterise_torch(vertices: Tensor, triangles: Tensor, height: int, width: int, *, cull: bool = False) -> Tensor:
     """Index of the nearest triangle under every pixel centre; the contract of `raster.rasterise`.
 
     Args:

@@ -39,9 +39,7 @@ class Camera:
         for name, shape in {"focal": (batch,), **expected}.items():
             got = tuple(cast(Tensor, getattr(self, name)).shape)
             if got != shape:
-                raise ValueError(
-                    f"camera {name}: got shape {got}; expected {shape}; give every part one batch"
-                )
+                raise ValueError(f"camera {name}: got shape {got}; expected {shape}; give every part one batch")
 
     def scaled(self, factor: float) -> "Camera":
         """The same view in an image `factor` times as large (rounded to whole pixels)."""
@@ -127,9 +125,7 @@ def rotation_from_rodrigues(rvec: Tensor) -> Tensor:
     return eye + sine[:, None, None] * cross + cosine[:, None, None] * (cross @ cross)
 
 
-def camera_from_pose(
-    rvec: Tensor, tvec: Tensor, focal: Tensor | float, size: int | tuple[int, int]
-) -> Camera:
+def camera_from_pose(rvec: Tensor, tvec: Tensor, focal: Tensor | float, size: int | tuple[int, int]) -> Camera:
     """Camera from a perspective-n-point pose, the principal point in the middle of the image.
 
     Args:

@@ -75,9 +75,7 @@ def bent_normals(normal: Tensor, tangent: Tensor, sign: Tensor, texel: Tensor) -
 
 def _edges(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
     """(3, B, V) -> (3, B, F) edges from a triangle's first corner to its second and to its third."""
-    a, b, c = columns_at(
-        vertices.flatten(1), _batched(triangles, vertices.shape[1], vertices.shape[2])
-    ).unbind(1)
+    a, b, c = columns_at(vertices.flatten(1), _batched(triangles, vertices.shape[1], vertices.shape[2])).unbind(1)
     return b - a, c - a
 
 
@@ -85,9 +83,7 @@ def _summed_at_corners(face: Tensor, corner_slot: Tensor, count: int) -> Tensor:
     """Sum (3, B, F) triangle vectors into their corners' slots -> (3, B, count)."""
     batch = face.shape[1]
     corners = face[:, None].expand(-1, 3, -1, -1)
-    return columns_summed(corners, _batched(corner_slot, batch, count), batch * count).reshape(
-        3, batch, count
-    )
+    return columns_summed(corners, _batched(corner_slot, batch, count), batch * count).reshape(3, batch, count)
 
 
 def _batched(corner_slot: Tensor, batch: int, count: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
+from .drawn_eye import drawn_eye
 from .renderer import HeadMapsTensor
 from .shader import F0_MAX, linear_from_srgb, srgb_from_linear
 
@@ -46,6 +47,8 @@ class HeadAtlas(nn.Module):
     border: Tensor  # (32, 32) bool: cells of the face block in which the blend takes place
     border_cells: Tensor  # their places in the flat block: a mask's size would have to be waited for on a GPU
     spread: Tensor  # (4096, border cells): weights of the tone field, rows sum to `local`
+    eye: Tensor  # (1, 3, E, E) linear RGB: eye white and pupil
+    iris: Tensor  # (1, 1, E, E): what an iris adds, times its colour
     local: Tensor  # (4096, 1): share of local tone in a cell, the rest being the border's mean
 
     def __init__(self, config: HeadAtlasConfig, tensors: dict[str, Tensor], size: int = 1024) -> None:
@@ -69,14 +72,20 @@ class HeadAtlas(nn.Module):
         local = local * ((bottom - yy.flatten() * CELL) / (bottom - top)).clamp(0, 1)[:, None]
         for name, tensor in maps.items():
             self.register_buffer(name, functional.avg_pool2d(tensor, factor) if factor > 1 else tensor)
+        eye, iris = drawn_eye(config.eye_rect[2] * size // 1024, size)
+        self.register_buffer("eye", eye, persistent=False)
+        self.register_buffer("iris", iris, persistent=False)
         self.register_buffer("unit_normal", _unit(self.normal), persistent=False)
         self.register_buffer("border", border)
         self.register_buffer("border_cells", border.flatten().nonzero().squeeze(1), persistent=False)
         self.register_buffer("spread", inverse / inverse.sum(1, keepdim=True))
         self.register_buffer("local", local)
 
-    def compose(self, face_maps: Tensor) -> HeadMapsTensor:
+    def compose(self, face_maps: Tensor, irises: Tensor | None = None) -> HeadMapsTensor:
         """(B, 9, S, S) maps in [0, 1] as the autoencoder has them, S = half of the atlas -> linear head maps.
+
+        Args:
+            irises: (B, 3) linear RGB, of eyes as a photo shows them; None leaves the atlas' own.
 
         Raises:
             ValueError: the face maps' size is not that of the face block at this atlas size.
@@ -96,6 +105,11 @@ class HeadAtlas(nn.Module):
         field = mean + self.local.T * (functional.linear(ratio, self.spread) - mean)  # (B, 3, 4096)
         field = functional.interpolate(field.unflatten(2, (1024 // CELL, 1024 // CELL)), self.size, mode="bilinear")
         toned = self.albedo * (field * self.skin).exp()
+
+        if irises is not None:
+            left, top, width, height = (value * self.size // 1024 for value in self.config.eye_rect)
+            eyes = (..., slice(top, top + height), slice(left, left + width))
+            toned = _placed(self.eye + self.iris * irises[..., None, None], toned, eyes)
 
         block = (..., slice(y, y + side), slice(x, x + side))  # the blend is zero outside it
         weight = self.blend[block]

@@ -15,9 +15,7 @@ from ..native.raster_torch import rasterise_torch
 class Rasteriser(Protocol):
     """Anything that finds the nearest triangle under every pixel centre."""
 
-    def __call__(
-        self, vertices_px: Tensor, triangles: Tensor, height: int, width: int, cull: bool = False
-    ) -> Tensor:
+    def __call__(self, vertices_px: Tensor, triangles: Tensor, height: int, width: int, cull: bool = False) -> Tensor:
         """Rasterise.
 
         Args:
@@ -48,9 +46,7 @@ class NativeRasteriser:
         self._rasterise = rasterise
         self._threads = threads
 
-    def __call__(
-        self, vertices_px: Tensor, triangles: Tensor, height: int, width: int, cull: bool = False
-    ) -> Tensor:
+    def __call__(self, vertices_px: Tensor, triangles: Tensor, height: int, width: int, cull: bool = False) -> Tensor:
         index = self._rasterise(
             vertices_px.detach().to("cpu", torch.float32).numpy(),
             triangles.detach().to("cpu", torch.int32).numpy(),
@@ -65,9 +61,7 @@ class NativeRasteriser:
 class TorchRasteriser:
     """The plain PyTorch twin: the same answer, slower, on any device."""
 
-    def __call__(
-        self, vertices_px: Tensor, triangles: Tensor, height: int, width: int, cull: bool = False
-    ) -> Tensor:
+    def __call__(self, vertices_px: Tensor, triangles: Tensor, height: int, width: int, cull: bool = False) -> Tensor:
         return rasterise_torch(vertices_px.detach().float(), triangles, height, width, cull=cull)
 
 

@@ -51,9 +51,7 @@ class HeadMapsTensor:
 
     def __post_init__(self) -> None:
         if (self.specular is None) != (self.roughness is None):
-            raise ValueError(
-                "head maps: got one of specular and roughness; expected both or neither; add the other"
-            )
+            raise ValueError("head maps: got one of specular and roughness; expected both or neither; add the other")
         for name, channels in (("albedo", 3), ("specular", 1), ("normal", 3), ("roughness", 1), ("alpha", 1)):
             value = cast("Tensor | None", getattr(self, name))
             if value is not None and (value.ndim != 4 or value.shape[1] != channels):
@@ -212,13 +210,9 @@ class HeadRenderer(nn.Module):
 
     def _normals(self, in_view: Tensor, maps: HeadMapsTensor, fragments: Fragments, uv: Tensor) -> Tensor:
         """(3, B, V) vertices in the view frame -> (3, N) unit shading normals of the side that is seen."""
-        normal = unit(
-            interpolate_vertices(fragments, self.triangles, vertex_normals(in_view, self.triangles))
-        )
+        normal = unit(interpolate_vertices(fragments, self.triangles, vertex_normals(in_view, self.triangles)))
         if maps.normal is not None:
-            layout = TangentLayout(
-                self._corner_slot, self._tangent_count, self._edge_weight, self._tangent_sign
-            )
+            layout = TangentLayout(self._corner_slot, self._tangent_count, self._edge_weight, self._tangent_sign)
             tangents = vertex_tangents(in_view, self.triangles, layout)
             tangent = interpolate_vertices(fragments, self._corner_slot, tangents)
             sign = self._tangent_sign[fragments.triangle]

@@ -37,9 +37,7 @@ class Light:
 def light_from_latent(illumination: Tensor) -> Light:
     """(B, 9) denormalised z_ill, log L_a | log L_d | direction of any length, -> Light. Differentiable."""
     if illumination.ndim != 2 or illumination.shape[1] != 9:
-        raise ValueError(
-            f"z_ill: got shape {tuple(illumination.shape)}; expected (B, 9); denormalise and split z"
-        )
+        raise ValueError(f"z_ill: got shape {tuple(illumination.shape)}; expected (B, 9); denormalise and split z")
     radiance = illumination[:, :6].clamp(*LOG_RADIANCE_RANGE).exp()
     direction = torch.nn.functional.normalize(illumination[:, 6:], dim=1, eps=1e-6)
     return Light(radiance[:, :3], radiance[:, 3:], direction)
@@ -49,6 +47,12 @@ def latent_from_light(light: Light) -> Tensor:
     """Inverse of `light_from_latent`: Light -> (B, 9), black radiance kept finite."""
     radiance = torch.cat([light.ambient, light.directional], 1).clamp_min(math.exp(LOG_RADIANCE_RANGE[0]))
     return torch.cat([radiance.log(), light.direction], 1)
+
+
+def luminance(color: Tensor) -> Tensor:
+    """(B, 3, H, W) linear RGB of Rec. 709 primaries -> (B, 1, H, W)."""
+    red, green, blue = color.split(1, 1)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def srgb_from_linear(linear: Tensor) -> Tensor:
@@ -69,9 +73,7 @@ def shade_diffuse(albedo: Tensor, normal: Tensor, light: Light) -> Tensor:
     return albedo * (ambient + directional * dot(normal, direction).clamp_min(0))
 
 
-def shade(
-    albedo: Tensor, f0: Tensor, roughness: Tensor, normal: Tensor, view: Tensor, light: Light
-) -> Tensor:
+def shade(albedo: Tensor, f0: Tensor, roughness: Tensor, normal: Tensor, view: Tensor, light: Light) -> Tensor:
     """Radiance towards the viewer, component-first.
 
         L = A_D (1 - F0) L_a + F0 L_a + pi f L_d max(n.l, 0)

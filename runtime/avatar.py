@@ -145,9 +145,7 @@ class Avatar:
         _require_shape("expression_offset", self.expression_offset, (count, 3))
         unknown = sorted(set(self.expression_weights) - set(self.topology.blendshape_names))
         if unknown:
-            raise ValueError(
-                f"expression_weights: got {unknown}; expected names of the topology's blendshapes"
-            )
+            raise ValueError(f"expression_weights: got {unknown}; expected names of the topology's blendshapes")
 
 
 def _require_shape(name: str, array: npt.NDArray, shape: tuple[int, ...]) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FitDiffError, MissingError
+from .avatar_result import AvatarOptions, AvatarResult
 from .face_crop import FaceCrop, crop_face
 from .photo import load_photo
-from .pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from .pipeline import FitDiffPipeline
 from .report import StageClock
 
 OnStep = Callable[[int, int], None]

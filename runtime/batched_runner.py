@@ -6,15 +6,11 @@ however many it has and does not know. Knows nothing of any backend.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ..engines.graph import Graph
-    from ..engines.runner import Runner
+from ..engines.graph import Graph
+from ..engines.runner import Runner, WrappingRunner
 
 
 def in_batches(runner: Runner, graph: Graph, max_batch: int) -> Runner:
@@ -25,12 +21,11 @@ def in_batches(runner: Runner, graph: Graph, max_batch: int) -> Runner:
     return _BatchedRunner(runner, graph, max_batch)
 
 
-class _BatchedRunner:
+class _BatchedRunner(WrappingRunner):
     def __init__(self, runner: Runner, graph: Graph, max_batch: int) -> None:
-        self._runner, self._max_batch = runner, max_batch
+        super().__init__(runner)
+        self._max_batch = max_batch
         self._batched = tuple(bool(spec.shape) and spec.shape[0] is None for spec in graph.inputs)
-        self.graph_name, self.backend, self.device = runner.graph_name, runner.backend, runner.device
-        self.reuses_outputs = runner.reuses_outputs
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         batch = max((len(x) for x, batched in zip(inputs, self._batched, strict=False) if batched), default=1)
@@ -43,15 +38,3 @@ class _BatchedRunner:
             found = self._runner(*some)
             pieces.append(tuple(x.clone() for x in found) if self.reuses_outputs else found)
         return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
-
-    def close(self) -> None:
-        self._runner.close()
-
-    def __enter__(self) -> Self:
-        self._runner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._runner.__exit__(kind, error, trace)

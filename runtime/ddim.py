@@ -87,9 +87,7 @@ def ddim_step(
     return z_prev if noise is None else z_prev + sigma * noise
 
 
-def guided_noise(
-    eps: Tensor, delta: Tensor, alpha_bar: Tensor, alpha_bar_prev: Tensor, sigma: Tensor
-) -> Tensor:
+def guided_noise(eps: Tensor, delta: Tensor, alpha_bar: Tensor, alpha_bar_prev: Tensor, sigma: Tensor) -> Tensor:
     """The paper's eps-hat = eps + s sqrt(1 - a) grad G, with s so that the wanted change survives the step.
 
     Changing eps by e changes z_0 by -sqrt((1 - a) / a) e, and with it (equation 12)
@@ -107,9 +105,7 @@ def guided_noise(
     return eps + alpha_bar_prev.sqrt() / moved * delta
 
 
-def classifier_free(
-    conditional: NoisePredictor, unconditional: NoisePredictor, scale: float
-) -> NoisePredictor:
+def classifier_free(conditional: NoisePredictor, unconditional: NoisePredictor, scale: float) -> NoisePredictor:
     """eps = eps_null + w (eps_cond - eps_null) (Ho and Salimans 2022). w = 1 asks `conditional` alone."""
     if scale == 1:
         return conditional

@@ -9,8 +9,7 @@ loop.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,12 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..models.latent import LatentLayout, LatentParts
+from ..rendering.blur import blurred
+from ..rendering.shader import linear_from_srgb, luminance
 from .trace import span
 
 if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
+DISPLAY_GAMMA = 2.2  # linear light goes about with this power of sRGB values
 LIGHTNESS_BLUR = 0.9  # texels of 256: speckle is no skin
 
 
@@ -38,6 +40,7 @@ class DetailConfig:
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
     broad_sigma: float = 6.0  # texels of 256
     tone_rate: float = 0.01  # of the undertone's three logarithms
+    anchor: float = 0.85  # share of the way to the lightness that the prior expects; see `expected_lightness`
     tone_spread: float = 0.15  # their standard deviation among people, as `hold` counts it
     light_spread: float = 0.05  # the same for the logarithm of a channel of the light over their mean
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
@@ -66,6 +69,12 @@ def refine_detail(
             calm = calmed_chroma(base, expected, grey)
             base = with_detail(base, calm)
     shown = texels_shown(guide, base, parts)
+    if expected is not None:
+        with torch.no_grad():
+            lift, gain = expected_lightness(base, expected, shown, config.anchor)
+            base, calm = with_detail(base, lift), calm + lift
+            light = torch.cat([parts.light[:, :6] - gain.log()[:, None], parts.light[:, 6:]], 1)
+            z_0 = guide.statistics.normalise(layout.join(replace(parts, light=light)))
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
     free = torch.zeros_like(base[:, :1]).requires_grad_()
@@ -84,6 +93,7 @@ def refine_detail(
             undertone = tone.masked_fill(grey, 0.0)  # a monochrome photo tells none
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
+            guide.views.advance()
             estimate = guide.estimate(with_detail(base, detail + undertone), moved)
             total, terms = guide.objective(estimate)
             held = (numbers - start).square().sum() + (undertone / config.tone_spread).square().sum()
@@ -115,6 +125,28 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
     return torch.where(is_grey, 0.0, difference.mean((2, 3), keepdim=True)) - difference
 
 
+def expected_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """The residual (B, 3, 1, 1) that makes a face as light as the prior expects, and the gain (B,) of its luminance.
+
+    A photo does not tell a light skin from much light; the light divided by the gain leaves the picture as it was. What
+    the recogniser sees of a person tells more of the skin than the photo's brightness does (docs/guidance.md).
+
+    Args:
+        face_maps, expected: (B, 9, S, S) in [0, 1].
+        shown: (B, 1, S, S), the texels that count.
+        share: of the way there, in [0, 1].
+    """
+    weight = shown + 1e-6  # a face that is hidden altogether is compared as a whole
+    ours, theirs = (_mean_luminance(maps[:, :3], weight) for maps in (face_maps, expected))
+    lift = (share / DISPLAY_GAMMA * (theirs / ours).log())[:, None, None, None].expand(-1, 3, 1, 1)
+    return lift, _mean_luminance((face_maps[:, :3] * lift.exp()).clamp(0, 1), weight) / ours
+
+
+def _mean_luminance(albedo: Tensor, weight: Tensor) -> Tensor:
+    """(B, 3, S, S) sRGB -> (B,) linear."""
+    return (luminance(linear_from_srgb(albedo)) * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+
+
 def with_detail(face_maps: Tensor, residual: Tensor) -> Tensor:
     """Maps (1, 9, S, S) in [0, 1] with the diffuse albedo times exp(residual), which is enlarged to them."""
     if residual.shape[-1] != face_maps.shape[-1]:
@@ -140,29 +172,6 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     dense = (2 * all_skin / typical - 0.2).clamp(0, 1)  # grazing views show little
     share = bare / (all_skin + 1e-6) * dense
     return (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
-
-
-def blurred(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, C, H, W), borders repeated.
-
-    As two matrix products: a processor takes several times as long over the same sums as a convolution by channel.
-    """
-    rows, columns = (_blur_matrix(side, sigma, x) for side in x.shape[-2:])
-    return rows @ x @ columns.T
-
-
-def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
-    """(side, side): row i holds the weights that pixel i takes from each; what lies beyond an end counts as that."""
-    reach = math.ceil(3 * sigma)
-    offset = torch.arange(1 - side - reach, side + reach, dtype=like.dtype, device=like.device)
-    weights = torch.exp(-0.5 * (offset / sigma).square()) * (offset.abs() <= reach)
-    weights = weights / weights.sum()
-    shifted = weights.unfold(0, side + 2 * reach, 1).flip(0)  # (side, side + 2 reach): row i is centred on reach + i
-    before, inside, after = shifted.split([reach, side, reach], 1)
-    matrix = inside.clone()
-    matrix[:, 0] += before.sum(1)
-    matrix[:, -1] += after.sum(1)
-    return matrix
 
 
 def _residual(free: Tensor, shown: Tensor) -> Tensor:

@@ -27,9 +27,7 @@ LANDMARK_INPUT = 192
 LANDMARK_SCALE = 1.5  # side of the landmark network's region over the face's, as in MediaPipe's face graph
 LANDMARK_PASSES = 2  # the second starts from the first's own landmarks, so a loose box changes little
 MIN_FACE_LOGIT = 0.0  # a probability of one half, MediaPipe's own threshold
-SURE_FACE_LOGIT = (
-    12.0  # of 123 portraits none upright was below 10.8, none turned by 90 or 180 degrees above 9.8
-)
+SURE_FACE_LOGIT = 12.0  # of 123 portraits none upright was below 10.8, none turned by 90 or 180 degrees above 9.8
 SMALL_FACE = 40.0  # px
 
 
@@ -69,9 +67,7 @@ class FaceCrop:
         return ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None]
 
 
-def crop_face(
-    photo: Photo, detector: Detector, landmark_network: LandmarkNetwork, face: int | None = None
-) -> FaceCrop:
+def crop_face(photo: Photo, detector: Detector, landmark_network: LandmarkNetwork, face: int | None = None) -> FaceCrop:
     """Find a face, its landmarks, and cut it out.
 
     `face` counts from 0, the largest box first; None takes the largest that the landmark network confirms.
@@ -246,9 +242,7 @@ def _cut_turned(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
     left, top = (int(v) - 1 for v in np.floor(corners.min(0)))
     side = int(np.ceil(corners.max(0) - corners.min(0)).max()) + 3
     scale = float(np.sqrt(np.linalg.det(region[:, :2])))
-    middle = min(
-        side, round(side * scale * 1.5)
-    )  # bilinear sampling may then shrink by 1.5, and nothing aliases
+    middle = min(side, round(side * scale * 1.5))  # bilinear sampling may then shrink by 1.5, and nothing aliases
     upright = _cut(pixels, left, top, side, middle)
     linear = region[:, :2] * (side / middle)
     offset = region[:, :2] @ [left, top] + region[:, 2]
@@ -275,10 +269,6 @@ def _cut(pixels: np.ndarray, left: int, top: int, side: int, size: int) -> np.nd
         sharp = square.astype(np.float32) / 255
         return cv2.resize(sharp, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     levels = linear_from_srgb(torch.arange(256) / 255).numpy()
-    table = np.round(levels * 65535).astype(
-        np.uint16
-    )  # 16 bits: a third of the memory of float32 and as good
-    averaged = (
-        cv2.resize(table[square], (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 65535
-    )
+    table = np.round(levels * 65535).astype(np.uint16)  # 16 bits: a third of the memory of float32 and as good
+    averaged = cv2.resize(table[square], (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 65535
     return srgb_from_linear(torch.from_numpy(averaged)).numpy()

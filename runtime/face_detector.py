@@ -79,9 +79,7 @@ class FaceDetector:
         model = load_weights_file(path or assets_dir() / "detector", ".onnx")
         self.card = model.card
         level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(
-            cv2.utils.logging.LOG_LEVEL_ERROR
-        )  # it warns of a target nobody asked for
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of a target nobody asked for
         try:
             graph, size = np.frombuffer(model.data, np.uint8), (MAX_SIDE, MAX_SIDE)
             self._yunet = cv2.FaceDetectorYN.create(

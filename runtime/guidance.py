@@ -19,12 +19,13 @@ from ..models.latent import LatentLayout, LatentParts, LatentStatistics
 from ..models.perceptual import feature_distance
 from ..rendering.camera import Camera, project
 from ..rendering.renderer import Rendering
-from ..rendering.shader import light_from_latent, srgb_from_linear
+from ..rendering.shader import light_from_latent, luminance, srgb_from_linear
 from .ddim import GuidanceStep
 from .detail import DetailConfig
 from .devices import CPU, host_from_device
 from .face_crop import CROP_SIZE
 from .guidance_models import FACE_WINDOW, GuidanceModels
+from .identity_views import IdentityViews
 from .landmark_step import LandmarkStep
 from .photo_chips import PhotoChips
 from .photo_target import PhotoTarget
@@ -64,6 +65,7 @@ class GuidanceConfig:
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
+    views: int = 2  # in which the recogniser sees the face for one gradient; see `identity_views`
     interval: int = 2  # guided steps from one gradient to the next; between them the last one is followed
     detail: DetailConfig = field(default_factory=DetailConfig)  # after the last step
 
@@ -107,7 +109,7 @@ class PhotoGuidance:
         self._landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices)
         # What of the photos never changes is worked out here: in the loop it would cost waits for the GPU.
         self._poses = PoseTracker(target.landmarks, target.landmark_weights, FOCAL, CROP_SIZE)
-        self._chips = PhotoChips(target.image, target.chip_from_crop, models.recogniser.chip_size)
+        self.views = IdentityViews(target.image, target.chip_from_crop, models.recogniser, config.views)
         self._patches = PhotoChips(target.image, target.mesh_from_crop, models.landmark_network.input_size)
         self._mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None].to(target.image)
         self.is_grey = torch.tensor(target.is_monochrome)[:, None, None, None].to(target.image.device)  # (B, 1, 1, 1)
@@ -171,6 +173,7 @@ class PhotoGuidance:
 
     def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of each photo's G at its own z_0, and the values of the terms and of G, (B,) each."""
+        self.views.advance()
         z = z_0.detach().requires_grad_(True)
         with torch.enable_grad():
             parts = self.layout.split(self.statistics.denormalise(z))
@@ -191,7 +194,7 @@ class PhotoGuidance:
     def estimate(self, face_maps: Tensor, parts: LatentParts, camera: Camera | None = None) -> Estimate:
         """Face maps (B, 9, 256, 256) on denormalised shapes, seen as the photos' cameras see them, or by `camera`."""
         camera_of = self.camera_of if camera is None else lambda _: camera
-        return estimate_from_maps(face_maps, parts, self.models, camera_of, self.target.background)
+        return estimate_from_maps(face_maps, parts, self.models, camera_of, self.target.background, self.target.irises)
 
     def objective(self, estimate: Estimate) -> tuple[Tensor, dict[str, Tensor]]:
         """G of all photos, scalar with gradient, and of each the terms and G itself, (B,) each without gradient."""
@@ -210,23 +213,29 @@ class PhotoGuidance:
         target, models = self.target, self.models
         image, photo = estimate.image, target.image
         if any(target.is_monochrome):  # or the skin and its light would be pulled towards grey
-            image = torch.where(self.is_grey, _luminance(image), image)
+            image = torch.where(self.is_grey, luminance(image), image)
         mask = target.skin * (estimate.rendering.part == 0)[:, None]
         worn = torch.lerp(image, photo, target.worn)  # or the skin would imitate the glasses
-        identity = models.recogniser(self._chips(worn))
         surface = project(estimate.camera, models.surface_points(estimate.vertices))[..., :2]
         by_network = models.landmark_network(self._patches(image))[0]
         mesh_scale = self._mesh_scale
         face = (..., FACE_WINDOW, FACE_WINDOW)
         seen = models.perceptual(torch.lerp(photo[face], image[face], mask[face]))
         return {
-            "identity": 1 - models.recogniser.similarity(identity.embedding, target.identity.embedding),
-            "identity_perceptual": feature_distance(identity.maps, target.identity.maps) / len(identity.maps),
+            **self._identity_losses(worn),
             "photometric": _photometric(image, photo, mask),
             "landmarks": 0.5 * self._landmark_loss(surface, target.landmarks)
             + 0.5 * self._landmark_loss(by_network[..., :2] / mesh_scale, target.mesh_landmarks[..., :2] / mesh_scale),
             "perceptual": models.perceptual.distance(seen, target.perceptual, _widened(mask[face])),
         }
+
+    def _identity_losses(self, image: Tensor) -> dict[str, Tensor]:
+        recogniser, cosine, features = self.models.recogniser, [], []
+        for chips, wanted in self.views.shown:
+            seen = recogniser(chips(image))
+            cosine.append(1 - recogniser.similarity(seen.embedding, wanted.embedding))
+            features.append(feature_distance(seen.maps, wanted.maps) / len(seen.maps))
+        return {"identity": torch.stack(cosine).mean(0), "identity_perceptual": torch.stack(features).mean(0)}
 
     def _landmark_loss(self, points: Tensor, wanted: Tensor) -> Tensor:
         """(B,): weighted mean square distance in eye distances, robust beyond a tenth of one."""
@@ -293,13 +302,17 @@ def estimate_from_maps(
     models: GuidanceModels,
     camera_of: Callable[[Tensor], Camera],
     background: Tensor,
+    irises: Tensor,
 ) -> Estimate:
-    """Render face maps (B, 9, 256, 256) in [0, 1] on the shapes and in the light of denormalised latent parts."""
+    """Render face maps (B, 9, 256, 256) in [0, 1] on the shapes and in the light of denormalised latent parts.
+
+    background: (B, 3, 1, 1) sRGB; irises: (B, 3) linear RGB.
+    """
     vertices = models.morphable(parts.identity, parts.expression)
     with span("pose", "pytorch"):
         camera = camera_of(vertices.detach())
     with span("compose", "pytorch"):
-        head = models.atlas.compose(face_maps)
+        head = models.atlas.compose(face_maps, irises)
     with span("render", "pytorch"):
         rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
     encoded = srgb_from_linear(rendering.color)
@@ -307,12 +320,6 @@ def estimate_from_maps(
     image = torch.where(encoded > 1, 1 + 0.02 * (encoded - 1), encoded)
     image = torch.lerp(background, image, rendering.alpha)
     return Estimate(parts, vertices, rendering, image, camera)
-
-
-def _luminance(image: Tensor) -> Tensor:
-    """(B, 3, H, W) of equal channels."""
-    red, green, blue = image.split(1, 1)
-    return (0.2126 * red + 0.7152 * green + 0.0722 * blue).expand_as(image)
 
 
 def _photometric(image: Tensor, photo: Tensor, mask: Tensor) -> Tensor:

@@ -58,20 +58,37 @@ def iris_from_crop(crop: FaceCrop, avatar: Avatar) -> Iris:
     """
     if crop.is_monochrome or avatar.pose is None:
         return BROWN_IRIS
-    eyes = {side: measure_eye(crop, side) for side in _CONTOURS}
-    sure = sum(eye.confidence for eye in eyes.values())
-    best = max(eye.confidence for eye in eyes.values())
+    eyes = _eyes(crop)
+    color, best = _believed_color(eyes)
     if best < _LEAST_CONFIDENCE:
         return BROWN_IRIS
-    log_color = sum(eye.confidence * np.log(eye.color) for eye in eyes.values()) / sure
-    crop_px = sum(eye.confidence * eye.radius for eye in eyes.values()) / sure * crop.crop_from_photo[0, 0]
+    sure = sum(eye.confidence for eye in eyes)
+    crop_px = sum(eye.confidence * eye.radius for eye in eyes) / sure * crop.crop_from_photo[0, 0]
     seen = 2 * crop_px * _eye_depth(avatar) / float(_pose(avatar)["focal_px"])
     share = 1 / (1 + (_DIAMETER_ERROR / _DIAMETER_SPREAD) ** 2 / best)
     diameter = np.clip(BROWN_IRIS.diameter + share * (seen - BROWN_IRIS.diameter), *_DIAMETERS)
-    believed = _ramp(best, _LEAST_CONFIDENCE, 0.45)  # most people's irises are brown
-    color = np.exp(log_color) ** believed * _BROWN ** (1 - believed)
     r, g, b = srgb_from_linear(torch.from_numpy(color)).tolist()
     return Iris((r, g, b), float(diameter), float(best))
+
+
+def iris_shade(crop: FaceCrop) -> npt.NDArray[np.float64]:
+    """(3,) linear albedo of the irises as the photo shows them, grey on a monochrome one; brown where it does not."""
+    color, _ = _believed_color(_eyes(crop))
+    return np.full(3, color @ _LUMINANCE) if crop.is_monochrome else color
+
+
+def _eyes(crop: FaceCrop) -> list[EyeMeasurement]:
+    return [measure_eye(crop, side) for side in _CONTOURS]
+
+
+def _believed_color(eyes: list[EyeMeasurement]) -> tuple[npt.NDArray[np.float64], float]:
+    """Linear colour, the browner the less is seen of the irises, and the confidence in the better eye."""
+    best = max(eye.confidence for eye in eyes)
+    if best < _LEAST_CONFIDENCE:
+        return _BROWN, best
+    log_color = sum(eye.confidence * np.log(eye.color) for eye in eyes) / sum(eye.confidence for eye in eyes)
+    believed = _ramp(best, _LEAST_CONFIDENCE, 0.45)  # most people's irises are brown
+    return np.exp(log_color) ** believed * _BROWN ** (1 - believed), best
 
 
 def measure_eye(crop: FaceCrop, side: str) -> EyeMeasurement:

@@ -17,6 +17,7 @@ from ..rendering.camera import Camera, camera_from_world, pixels_from_camera
 
 NOISE = 0.03  # of the eye distance: how far a good landmark lies from its vertex
 CORRELATION = 20.0  # so many neighbouring points err together and count as one
+EXPRESSION_PRIOR = 0.2  # of the identity's prior: people in photos smile more than sampled faces do
 OUTLIER = 3.0  # in units of NOISE: from there on a point's pull grows no more
 
 
@@ -24,8 +25,9 @@ class LandmarkStep:
     """Callable (z, points, camera, wanted, eye_distance, weights) -> change of z, for a batch of photos.
 
     z and its change (B, 183) are normalised identity and expression coefficients, in the order of the latent. The prior
-    is that each is normally distributed about 0 with unit variance. points: (B, 468, 3) metres, where the shape has its
-    landmarks (see `points`); wanted: (B, 468, 2) px; eye_distance: (B,) px; weights: (B, 468).
+    is that each is normally distributed about 0, identity with unit variance, expression with more. points:
+    (B, 468, 3) metres, where the shape has its landmarks (see `points`); wanted: (B, 468, 2) px; eye_distance: (B,) px;
+    weights: (B, 468).
     """
 
     def __init__(
@@ -35,6 +37,9 @@ class LandmarkStep:
         layout = LatentLayout()
         basis = torch.cat([model.identity_basis, model.expression_basis])  # (183, V, 3) metres
         self.shape = slice(layout.texture, layout.texture + len(basis))  # where z stands in the flat latent
+        prior = torch.ones(len(basis), dtype=torch.float64, device=basis.device)
+        prior[layout.identity :] = EXPRESSION_PRIOR
+        self._prior = prior
         basis = model.landmarks(basis)[:, indices]  # (183, 468, 3)
         mean = torch.einsum("knj,k->nj", basis, statistics.mean[self.shape])
         self._mean = model.landmarks(model.mean[None])[0, indices] + mean  # (468, 3)
@@ -70,9 +75,9 @@ class LandmarkStep:
         jacobian, residual = jacobian.flatten(1, 2).double(), residual.flatten(1)[..., None].double()
         weighted = (jacobian * trust.double().repeat_interleave(2, 1)[..., None]).transpose(1, 2)  # (B, 189, 936)
         count = z.shape[1]
-        prior = torch.cat([jacobian.new_ones(count), jacobian.new_full((6,), 1e-6)])
+        prior = torch.cat([self._prior, jacobian.new_full((6,), 1e-6)])
         hessian = weighted @ jacobian + torch.diag(prior)
         gradient = weighted @ residual
-        gradient[:, :count, 0] -= z
+        gradient[:, :count, 0] -= self._prior * z
         # The prior keeps it regular: no check, which a GPU would be waited for.
         return torch.cholesky_solve(gradient, torch.linalg.cholesky_ex(hessian).L)[:, :count, 0].to(z)

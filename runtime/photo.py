@@ -63,9 +63,7 @@ def load_photo(path: Path | str) -> Photo:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO is how a phone stores one photo with its preview or depth
         notes.append(f"the file holds {frames} images; the first is used")
-    applied = (
-        _exif_orientation(image, notes) if image.format == "TIFF" else 1
-    )  # Pillow turns a TIFF as it loads
+    applied = _exif_orientation(image, notes) if image.format == "TIFF" else 1  # Pillow turns a TIFF as it loads
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as cause:

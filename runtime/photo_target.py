@@ -23,9 +23,10 @@ from .face_chip import chip_transform, warp_chip
 from .face_crop import CROP_SIZE, FaceCrop
 from .face_masks import face_masks
 from .guidance_models import FACE_WINDOW, GuidanceModels
+from .iris import iris_shade
 from .skin_mask import bare_skin
 
-_LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 3.0), (RIGHT_EYE, 4.0), (LEFT_EYE, 4.0), (RIGHT_BROW, 2.0),
+_LANDMARK_WEIGHTS = ((LIPS_OUTER, 3.0), (LIPS_INNER, 6.0), (RIGHT_EYE, 4.0), (LEFT_EYE, 4.0), (RIGHT_BROW, 2.0),
                      (LEFT_BROW, 2.0), ((1, 4, 5, 6, 168, 195, 197), 3.0))  # fmt: skip
 SLIDING = 0.2  # of its weight is left to a point that moves along the face as the head turns
 
@@ -47,6 +48,7 @@ class PhotoTarget:
     mesh_landmarks: Tensor  # (B, N, 3) in the landmark network's pixels
     perceptual: tuple[Tensor, ...]  # features of the photo within FACE_WINDOW
     is_monochrome: tuple[bool, ...]
+    irises: Tensor  # (B, 3) linear RGB
 
     def __len__(self) -> int:
         return len(self.image)
@@ -105,6 +107,7 @@ def photo_targets(crops: Sequence[FaceCrop], models: GuidanceModels) -> PhotoTar
         mesh_landmarks=by_network,
         perceptual=models.perceptual(seen[..., FACE_WINDOW, FACE_WINDOW]),
         is_monochrome=tuple(crop.is_monochrome for crop in crops),
+        irises=torch.from_numpy(np.stack([iris_shade(crop) for crop in crops])).float().to(device),
     )
 
 

@@ -7,9 +7,9 @@ has its own noise, pose, steps and history, and a batch never changes a result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,25 +21,21 @@ from ..models.latent import LatentLayout
 from ..models.morphable import MorphableModel
 from ..models.recogniser import IdentityFeatures
 from ..models.topology import HeadTopology
-from ..rendering.camera import Camera, project
+from ..rendering.camera import project
 from ..rendering.head_atlas import HeadAtlas
-from ..rendering.renderer import HeadMapsTensor, HeadRenderer, mapped
-from ..rendering.shader import Light, light_from_latent
-from .avatar import Avatar
-from .avatar_maps import head_maps_from_tensors, reflectance_maps
+from ..rendering.renderer import HeadRenderer, mapped
+from ..rendering.shader import light_from_latent
+from .avatar_result import NO_FIT, AvatarOptions, AvatarResult, DecodedFace, Fit, avatar_result, timed
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
 from .detail import refine_detail, with_detail
 from .devices import CPU, host_from_device
-from .expression import blendshape_weights
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
 from .face_detector import Detector
-from .guidance import FOCAL, GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_camera
+from .guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_camera
 from .guidance_models import GuidanceModels
-from .iris import iris_from_crop
 from .photo_target import PhotoTarget, photo_targets
-from .pose import Pose
-from .report import RunReport, StageClock
+from .report import StageClock
 from .trace import span
 
 if TYPE_CHECKING:
@@ -48,35 +44,6 @@ if TYPE_CHECKING:
 
 
 EAGER = "eager"
-
-
-@dataclass(frozen=True)
-class AvatarOptions:
-    """What a user may choose. `guidance` names a row of GUIDANCE_PRESETS; `cfg` is the classifier-free scale.
-
-    condition: "last" gives the denoiser the recogniser's embedding alone, "all" its intermediate maps too.
-    """
-
-    steps: int = 50
-    guidance: str = "full"
-    cfg: float = 1.0
-    seed: int = 0
-    condition: Literal["all", "last"] = "all"
-
-
-@dataclass(frozen=True)
-class AvatarResult:
-    """An avatar, how it came about, and the camera and light of its photo for pictures.
-
-    head_maps, vertices, light: as the renderer takes them, on the CPU. camera: in the crop; None without a photo.
-    """
-
-    avatar: Avatar
-    report: RunReport
-    vertices: Tensor  # (1, V, 3) with the photo's expression
-    head_maps: HeadMapsTensor
-    light: Light
-    camera: Camera | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +156,8 @@ class FitDiffPipeline:
         with clock.stage("decode"), span("decode"):
             seen_by = guide or self._guidance(target, GuidanceConfig())
             fits = self._measured(seen_by, z, residual, guide.histories if guide else None)
-            results = self._finished(z, options, crops, fits, residual)
-        return [_timed(result, clock) for result in results]
+            results = self._finished(z, options, crops, fits, residual, target.irises)
+        return [timed(result, clock) for result in results]
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
         """An unconditional face: the person that the seed stands for."""
@@ -198,8 +165,8 @@ class FitDiffPipeline:
         with clock.stage("sample"), span("sample"):
             z = self._sample(self._null, [options], None, on_step)
         with clock.stage("decode"), span("decode"):
-            (result,) = self._finished(z, [options], [None], [_NO_FIT], None)
-        return _timed(result, clock)
+            (result,) = self._finished(z, [options], [None], [NO_FIT], None)
+        return timed(result, clock)
 
     def _sample(
         self, conditioning: Conditioning, options: Sequence[AvatarOptions], guide: PhotoGuidance | None, on_step: Any
@@ -264,7 +231,7 @@ class FitDiffPipeline:
         z: Tensor,
         residual: Tensor | None,
         histories: Sequence[list[dict[str, float]]] | None,
-    ) -> list[_Fit]:
+    ) -> list[Fit]:
         """How the rendering of each z_0 (normalised) compares with its photo."""
         target, recogniser = guide.target, self.models.recogniser
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
@@ -286,7 +253,7 @@ class FitDiffPipeline:
         )
         rows = zip(poses, host_from_device(measured).tolist(), histories or [[] for _ in poses], strict=True)
         return [
-            _Fit(pose, {"guiding": cosine, "guiding_l2": distance}, error, history)
+            Fit(pose, {"guiding": cosine, "guiding_l2": distance}, error, history)
             for pose, (cosine, distance, error), history in rows
         ]
 
@@ -296,115 +263,38 @@ class FitDiffPipeline:
         z: Tensor,
         options: Sequence[AvatarOptions],
         crops: Sequence[FaceCrop | None],
-        fits: Sequence[_Fit],
+        fits: Sequence[Fit],
         residual: Tensor | None,
+        irises: Tensor | None = None,
     ) -> list[AvatarResult]:
-        """Everything of the results but their times."""
+        """Everything of the results but their times. irises: (B, 3) linear RGB, where there are photos."""
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
         with span("texture_decoder", "engine"):
             maps = self.models.autoencoder.decode(parts.texture)
         if residual is not None:
             maps = with_detail(maps, residual)
         with span("compose", "pytorch"):
-            head = mapped(self.atlas.compose(maps), host_from_device)
+            head = mapped(self.atlas.compose(maps, irises), host_from_device)
         maps, neutral = host_from_device(maps), host_from_device(self.morphable(parts.identity))
         vertices = host_from_device(self.morphable(parts.identity, parts.expression))
         light = mapped(light_from_latent(parts.light), host_from_device)
         results = []
         for row, (own, crop, fit) in enumerate(zip(options, crops, fits, strict=True)):
-            found = _Face(
+            found = DecodedFace(
                 maps[row : row + 1],
                 mapped(head, lambda value, row=row: value[row : row + 1] if len(value) > 1 else value),
                 neutral[row : row + 1],
                 vertices[row : row + 1],
                 mapped(light, lambda value, row=row: value[row : row + 1]),
             )
-            results.append(self._result(found, own, crop, fit, len(options)))
+            results.append(
+                avatar_result(
+                    found, own, crop, fit, topology=self._topology, models=self.cards, photos_at_once=len(options),
+                    runs_on=self._runs_on(),
+                )
+            )  # fmt: skip
         return results
 
     @cached_property
     def _topology(self) -> HeadTopology:
         return self.morphable.topology()
-
-    def _result(
-        self, face: _Face, options: AvatarOptions, crop: FaceCrop | None, fit: _Fit, at_once: int
-    ) -> AvatarResult:
-        offset, topology, light = face.vertices - face.neutral, self._topology, face.light
-        weights = blendshape_weights(offset[0].numpy(), topology.blendshapes)
-        named = {n: round(float(w), 4) for n, w in zip(topology.blendshape_names, weights, strict=True) if w > 0.005}
-        light_values = {
-            "ambient": light.ambient[0].tolist(),
-            "directional": light.directional[0].tolist(),
-            "direction": light.direction[0].tolist(),
-        }
-        pose_values = _pose_values(fit.pose)
-        avatar = Avatar(
-            vertices=face.neutral[0].numpy(),
-            expression_offset=offset[0].numpy(),
-            expression_weights=named,
-            topology=topology,
-            face_maps=reflectance_maps(face.maps),
-            head_maps=head_maps_from_tensors(face.head),
-            light=light_values,
-            pose=pose_values,
-            models=self.cards,
-            seed=options.seed,
-        )
-        if crop is not None:
-            avatar = replace(avatar, iris=iris_from_crop(crop, avatar))
-        report = RunReport(
-            options=asdict(options) | {"photo": crop is not None, "photos_at_once": at_once} | self._runs_on(),
-            seed=options.seed,
-            photo_sha256=crop.photo_sha256 if crop else None,
-            face_index=crop.face_index if crop else None,
-            face_count=len(crop.faces) if crop else None,
-            models=self.cards,
-            similarity=fit.similarity,
-            landmark_error=fit.landmark_error,
-            pose=pose_values,
-            light=light_values,
-            stages=(),
-            seconds=0.0,
-            guidance=fit.guidance,
-            notes=crop.notes if crop else (),
-        )
-        camera = crop_camera(fit.pose) if fit.pose else None
-        return AvatarResult(avatar, report, face.vertices, face.head, light, camera)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How a face compares with its photo; nothing of it without one."""
-
-    pose: Pose | None
-    similarity: dict[str, float]
-    landmark_error: float | None
-    guidance: list[dict[str, float]]
-
-
-_NO_FIT = _Fit(None, {}, None, [])
-
-
-@dataclass(frozen=True)
-class _Face:
-    """One z_0 decoded, on the CPU; every tensor with a leading axis of 1."""
-
-    maps: Tensor  # (1, 9, 512, 512)
-    head: HeadMapsTensor
-    neutral: Tensor  # (1, V, 3)
-    vertices: Tensor  # (1, V, 3) with the photo's expression
-    light: Light
-
-
-def _timed(result: AvatarResult, clock: StageClock) -> AvatarResult:
-    return replace(result, report=replace(result.report, stages=tuple(clock.stages), seconds=clock.total()))
-
-
-def _pose_values(pose: Pose | None) -> dict[str, Any] | None:
-    if pose is None:
-        return None
-    yaw, pitch, roll = pose.yaw_pitch_roll
-    return {
-        "yaw_degrees": yaw, "pitch_degrees": pitch, "roll_degrees": roll, "rvec": pose.rvec.tolist(),
-        "tvec_metres": pose.tvec.tolist(), "focal_px": FOCAL, "image_px": 224, "reprojection_px": pose.error,
-    }  # fmt: skip

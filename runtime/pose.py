@@ -34,9 +34,7 @@ class Pose:
         Positive yaw: the face turns to the character's left (the image's right). Positive pitch: it looks up.
         Positive roll: the head tilts clockwise in the image.
         """
-        face = (
-            np.diag([1.0, -1.0, -1.0]) @ self.rotation
-        )  # the head's axes in a view frame with +Y up: Rz Ry Rx
+        face = np.diag([1.0, -1.0, -1.0]) @ self.rotation  # the head's axes in a view frame with +Y up: Rz Ry Rx
         yaw = np.degrees(np.arcsin(np.clip(-face[2, 0], -1, 1)))
         pitch = -np.degrees(np.arctan2(face[2, 1], face[2, 2]))
         roll = -np.degrees(np.arctan2(face[1, 0], face[0, 0]))

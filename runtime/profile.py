@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from .avatar_result import AvatarOptions
 from .environment import environment
 from .face_crop import crop_face
 from .loading import load_pipeline
 from .photo import Photo, load_photo
-from .pipeline import AvatarOptions, FitDiffPipeline
+from .pipeline import FitDiffPipeline
 from .profile_statistics import Row, Run, StageRow, stage_rows, warnings_of, work_rows
 from .trace import recording, span
 from .traced_runner import traced_modules

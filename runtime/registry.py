@@ -50,9 +50,7 @@ def mismatch(models: Sequence[InstalledModel]) -> MissingError | None:
     """What is wrong with models that are each whole, or None: the denoiser was trained with others."""
     by_name = {model.name: model for model in models}
     denoiser = by_name["denoiser"]
-    recogniser, morphable, autoencoder = (
-        by_name[name].card for name in ("recogniser", "morphable", "autoencoder")
-    )
+    recogniser, morphable, autoencoder = (by_name[name].card for name in ("recogniser", "morphable", "autoencoder"))
     if denoiser.card is None or recogniser is None or morphable is None or autoencoder is None:
         return None
     given = trained_with_cards(recogniser, morphable, autoencoder)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from torch import Tensor, nn
 
+from ..engines.runner import Runner, WrappingRunner
 from .trace import span
-
-if TYPE_CHECKING:
-    from ..engines.runner import Runner
 
 
 def traced(runner: Runner) -> Runner:
@@ -20,27 +17,10 @@ def traced(runner: Runner) -> Runner:
     return _TracedRunner(runner)
 
 
-class _TracedRunner:
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self.graph_name, self.backend, self.device = runner.graph_name, runner.backend, runner.device
-        self.reuses_outputs = runner.reuses_outputs
-
+class _TracedRunner(WrappingRunner):
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         with span(self.graph_name, "engine"):
             return self._runner(*inputs)
-
-    def close(self) -> None:
-        self._runner.close()
-
-    def __enter__(self) -> Self:
-        self._runner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._runner.__exit__(kind, error, trace)
 
 
 @contextmanager

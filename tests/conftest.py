@@ -59,12 +59,8 @@ def small_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     autoencoder = BranchedAutoencoder(config)
     autoencoder.chart_mean.copy_(load_head_atlas()[0].neutral_face()[0])
     card = ModelCard("autoencoder", "small", "made by the tests", "Apache-2.0", True)
-    card = save_checkpoint(
-        folder / "autoencoder", autoencoder.state_dict(), json_from_config(config), card, "none"
-    )
-    unet = UNetConfig(
-        base_channels=8, multipliers=(1, 1), attention_levels=(), condition_channels=8, vector_channels=8
-    )
+    card = save_checkpoint(folder / "autoencoder", autoencoder.state_dict(), json_from_config(config), card, "none")
+    unet = UNetConfig(base_channels=8, multipliers=(1, 1), attention_levels=(), condition_channels=8, vector_channels=8)
     denoiser = FitDiffDenoiser(DenoiserConfig(unet, prior_components=4, prior_grid=0))
     recogniser, morphable = (load_checkpoint(folder / name).card for name in ("recogniser", "morphable"))
     denoiser.trained_with = TrainedWith(recogniser.name, recogniser.sha256, morphable.sha256, card.sha256)

@@ -17,8 +17,8 @@ from fitdiff.cli import EXIT_CODES, avatar, main
 from fitdiff.exporter.options import ExportOptions
 from fitdiff.exporter.validate import document_and_binary_from_glb
 from fitdiff.models.checkpoint import assets_dir
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.guidance import GUIDANCE_PRESETS
-from fitdiff.runtime.pipeline import AvatarOptions
 
 FILES = {
     "avatar.fitdiff",

@@ -77,8 +77,8 @@ def test_faces_of_an_imported_model_train_a_denoiser_that_loads(
 ) -> None:
     """The whole way on a tiny run: synthesize, train diffusion on the autoencoder at hand, and make a face with it."""
     from fitdiff.errors import MissingError
+    from fitdiff.runtime.avatar_result import AvatarOptions
     from fitdiff.runtime.loading import load_pipeline
-    from fitdiff.runtime.pipeline import AvatarOptions
 
     monkeypatch.setenv("FITDIFF_ASSETS", str(small_assets))
     data, run = tmp_path / "data", tmp_path / "run"
@@ -119,7 +119,7 @@ def test_the_imported_head_exports_clean(ict: Path, tmp_path: Path) -> None:
     from fitdiff.models.morphable import load_morphable
     from fitdiff.rendering.head_atlas import load_head_atlas
     from fitdiff.runtime.avatar import Avatar
-    from fitdiff.runtime.pipeline import head_maps_from_tensors, reflectance_maps
+    from fitdiff.runtime.avatar_maps import head_maps_from_tensors, reflectance_maps
 
     model, card = load_morphable(ict)
     atlas = load_head_atlas()[0]

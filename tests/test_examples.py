@@ -14,9 +14,7 @@ ROOT = Path(__file__).parents[1]
 def make_avatar(photo: Path, out: Path, steps: int, assets: Path) -> float:
     command = [sys.executable, ROOT / "examples" / "make_avatar.py", photo, out, str(steps)]
     environment = os.environ | {"FITDIFF_ASSETS": str(assets)}
-    run = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=out.parent, timeout=900
-    )
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=out.parent, timeout=900)
     assert run.returncode == 0, run.stderr
     assert {path.name for path in out.iterdir()} == {"avatar.glb", "maps"}
     return float(run.stdout.split()[-1])

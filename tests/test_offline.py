@@ -46,9 +46,7 @@ def test_the_guard_works(no_network: None) -> None:
         _socket.socket()
 
 
-def test_avatar_without_network(
-    no_network: None, small_models: Path, astronaut: Path, tmp_path: Path
-) -> None:
+def test_avatar_without_network(no_network: None, small_models: Path, astronaut: Path, tmp_path: Path) -> None:
     arguments = ["--debug", "avatar", str(astronaut), "--out", str(tmp_path / "out"), "--steps", "2"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0

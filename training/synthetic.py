@@ -133,7 +133,6 @@ class SyntheticStudio:
             points.astype(np.float32), cover,
         )  # fmt: skip
 
-
     def _expression(self, rng: np.random.Generator) -> torch.Tensor:
         """(1, 25): a mixture of blendshapes, or a draw from the basis of a model that has too few of them."""
         names = list(self.model.config.blendshape_names)

@@ -1,14 +1,12 @@
 """Trains the branched VQGAN on a folder of reflectance charts, within a budget of steps or minutes.
 
-Aligned random crops, L1 and squared error at 512 and 256, a perceptual and an adversarial loss if asked for;
-the averaged weights are what is saved and judged. With several processes (`devices.py`) each cuts its own part
-of the batch; what a loss or the codebook asks of the whole batch is gathered. Knows nothing of how the charts were
-made.
+Aligned random crops, judged at the output by `autoencoder_objective.py`; the averaged weights are what is saved and
+measured. With several processes (`devices.py`) each cuts its own part of the batch; what a loss or the codebook asks of
+the whole batch is gathered. Knows nothing of how the charts were made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,50 +17,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UsageError
-from ..models.autoencoder import (
-    ALBEDO_CHANNELS,
-    LATENT_STRIDE,
-    AutoencoderConfig,
-    BranchedAutoencoder,
-    json_from_config,
-)
+from ..models.autoencoder import LATENT_STRIDE, AutoencoderConfig, BranchedAutoencoder, json_from_config
 from ..models.checkpoint import ModelCard, save_checkpoint
-from ..models.discriminator import BranchedDiscriminator, DiscriminatorConfig
+from .autoencoder_objective import AutoencoderObjective, ObjectiveConfig, Perceptual
 from .chart_crops import ChartFolder, CropBatch
 from .devices import Workers, start_workers
 from .fine_tuning import begin_autoencoder, check_beginning
-from .losses import (
-    MapWeights,
-    adaptive_weight,
-    chroma_loss,
-    hinge_discriminator_loss,
-    hinge_generator_loss,
-    moment_loss,
-    reconstruction_loss,
-)
-from .state import (
-    Budget,
-    Monitor,
-    MovingAverage,
-    Stopwatch,
-    TrainingState,
-    check_finite,
-    learning_rate_factor,
-)
-
-Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""(B, 3, H, W) sRGB in [0, 1] twice to (B,) distances, differentiable in the first."""
+from .losses import moment_loss
+from .run_loop import run_steps
+from .state import Budget, Monitor, MovingAverage, TrainingState, check_finite, learning_rate_factor
 
 STATE_FILE = "autoencoder.state.pt"
 
 
 @dataclass(frozen=True)
-class AutoencoderTrainingConfig:
+class AutoencoderTrainingConfig(ObjectiveConfig):
     """Options of a run. Those that are fractions are of the budget, be it steps or minutes."""
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    weights: MapWeights = field(default_factory=MapWeights)
     budget: Budget = field(default_factory=lambda: Budget(minutes=45.0))
     crop: int = 128  # pixels
     batch: int = 8  # of all processes together
@@ -72,17 +44,10 @@ class AutoencoderTrainingConfig:
     warmup: int = 50  # steps
     clip: float = 1.0  # gradient norm
     average_decay: float = 0.998
-    coarse_weight: float = 0.5  # of the error at 256 beside that at 512
-    square_weight: float = 2.0  # of the squared error beside the absolute
-    chroma_weight: float = 4.0  # of the low-frequency chroma's error
     latent_noise: float = 0.05  # so that the decoder forgives a denoiser's error
     moment_weight: float = 0.01
     quantise_after: float = 0.1  # fraction; continuous latents before
-    perceptual_weight: float = 0.0
-    perceptual_crops: int = 4  # of the batch, to save time
-    adversarial_weight: float = 0.0
     adversarial_after: float = 0.6  # fraction
-    bfloat16: bool = True
     device: str | None = None  # cpu or cuda; None takes a GPU where there is one
     num_threads: int | None = None
     seed: int = 0
@@ -176,24 +141,20 @@ class AutoencoderTrainer:
         importance: np.ndarray | None = None,
         workers: Workers | None = None,
     ) -> None:
-        self.config, self.charts, self.perceptual = config, charts, perceptual
+        self.config, self.charts = config, charts
         self.workers = workers = workers or Workers()
         self.batch = workers.part("batch", config.batch)
-        self.importance = None
-        if importance is not None:
-            self.importance = torch.from_numpy(importance)[None].float().to(workers.device)
         torch.manual_seed(config.seed)
         self.model = BranchedAutoencoder(config.model).to(workers.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator = BranchedDiscriminator(config.discriminator).to(workers.device)
+        self.objective = AutoencoderObjective(config, self.model.decoder, workers, perceptual, importance)
         self.optimiser = _adamw(self.model, config.learning_rate, config.weight_decay)
-        self.judge_optimiser = torch.optim.Adam(self.discriminator.parameters(), 2e-4, betas=(0.5, 0.9))
         self.average = MovingAverage(self.model, config.average_decay)
         parts = {
             "model": self.model,
-            "discriminator": self.discriminator,
+            "discriminator": self.objective.discriminator,
             "optimiser": self.optimiser,
-            "judge_optimiser": self.judge_optimiser,
+            "judge_optimiser": self.objective.optimiser,
             "average": self.average,
         }
         same: dict[str, Any] = {"model": asdict(config.model), "batch": config.batch, "crop": config.crop}
@@ -209,32 +170,20 @@ class AutoencoderTrainer:
             self.model.chart_mean.copy_(mean)
             self.model.chart_spread.copy_(spread)
         self.workers.share_module(self.model)
-        self.workers.share_module(self.discriminator)
+        self.workers.share_module(self.objective.discriminator)
 
     def run(self, monitor: Monitor, state_path: Path) -> None:
-        """Steps until the budget is spent, with checkpoints and validation on the way.
-
-        Process 0 has the clock, so that all agree on learning rate, pauses and end.
-        """
-        config, state, workers = self.config, self.state, self.workers
-        watch = Stopwatch(state.seconds)
-        saved = validated = state.seconds
+        """Steps until the budget is spent, with checkpoints and validation on the way."""
         self.model.train()
-        while (progress := config.budget.progress(state.step, state.seconds)) < 1.0:
-            values = self.step(progress)
-            state.step += 1
-            state.seconds = workers.agreed(watch.seconds())
-            monitor.advance(state.step, state.seconds, f"loss {values['loss/total']:.4f}")
-            if state.step % 20 == 0:
-                monitor.scalars(workers.mean_scalars(values), state.step)
-            if state.seconds - validated > 60 * config.validate_minutes:
-                psnr = self.validate(monitor)
-                monitor.note(f"step {state.step}, {state.seconds:.0f} s: " + _listed(psnr))
-                validated = state.seconds = workers.agreed(watch.seconds())
-            if state.seconds - saved > 60 * config.checkpoint_minutes:
-                state.save(state_path)
-                saved = state.seconds
-        state.save(state_path)
+        run_steps(
+            self.config,
+            self.state,
+            monitor,
+            state_path,
+            step=self.step,
+            told=lambda values: f"loss {values['loss/total']:.4f}",
+            validated=lambda: _listed(self.validate(monitor)),
+        )
 
     def draw(self) -> tuple[CropBatch, Tensor]:
         """This process's crops, and noise (B, 1, h, w) for their latents. Drawn on the CPU: a seed means the same on
@@ -255,7 +204,7 @@ class AutoencoderTrainer:
             group["lr"] = rate
         quantising = progress >= config.quantise_after
         adversarial = config.adversarial_weight > 0 and progress >= config.adversarial_after
-        with self._autocast():
+        with workers.autocast(config.bfloat16):
             z = model.encode(batch.maps.contiguous(memory_format=torch.channels_last), batch.origin)
             everyone = workers.gathered(z)
             latent_loss = config.moment_weight * moment_loss(everyone)
@@ -268,107 +217,24 @@ class AutoencoderTrainer:
                 latent_loss = latent_loss + commitment
             coarse, fine = model.decode_pyramid(z + noise, batch.origin)
         assert fine is not None
-        return self._backward(batch, coarse, fine, latent_loss, spread, rate, adversarial)
-
-    def _backward(
-        self,
-        batch: CropBatch,
-        coarse: Tensor,
-        fine: Tensor,
-        latent_loss: Tensor,
-        spread: Tensor,
-        rate: float,
-        adversarial: bool,
-    ) -> dict[str, float]:
-        # Losses are differentiated at the output first: there their gradients are weighed against each other,
-        # and the decoder runs backward once for all of them.
-        config, step = self.config, self.state.step
-        fine_leaf, coarse_leaf = (x.detach().requires_grad_() for x in (fine, coarse))
-        importance, coarse_importance = self._importance(batch)
-        exact = reconstruction_loss(fine_leaf, batch.maps, config.weights, importance, config.square_weight)
-        half = reconstruction_loss(
-            coarse_leaf, F.avg_pool2d(batch.maps, 2), config.weights, coarse_importance, config.square_weight
-        )
-        chroma = chroma_loss(fine_leaf, batch.maps, importance)
-        loss = exact + config.coarse_weight * half + config.chroma_weight * chroma
-        values = {"loss/fine": exact, "loss/coarse": half, "loss/chroma": chroma}
-        values |= {"loss/latent": latent_loss, "latent/std": spread}
-        if self.perceptual is not None and config.perceptual_weight > 0:
-            distance = self._perceptual_distance(fine_leaf, batch.maps)
-            loss = loss + config.perceptual_weight * distance
-            values["loss/perceptual"] = distance
-        check_finite("autoencoder loss", loss + latent_loss, step)
-        fine_gradient, coarse_gradient = torch.autograd.grad(loss, (fine_leaf, coarse_leaf))
-        if adversarial:
-            fine_gradient = fine_gradient + self._adversarial(fine, fine_leaf, fine_gradient, values)
+        found = self.objective.gradients(batch, coarse, fine, adversarial)
+        total = found.loss + latent_loss
+        check_finite("autoencoder loss", total, step)
         self.optimiser.zero_grad(set_to_none=True)
         # The latent loss is of the whole batch already: times the processes, so that their mean leaves it whole.
-        whole = torch.full_like(latent_loss, self.workers.count)
-        torch.autograd.backward([fine, coarse, latent_loss], [fine_gradient, coarse_gradient, whole])
-        self.workers.average_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        whole = torch.full_like(latent_loss, workers.count)
+        torch.autograd.backward([fine, coarse, latent_loss], [found.fine, found.coarse, whole])
+        workers.average_gradients(model.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         check_finite("autoencoder gradient norm", norm, step)
         self.optimiser.step()
-        self.average.update(self.model)
-        self.workers.share(self.model.quantiser.buffers())
+        self.average.update(model)
+        workers.share(model.quantiser.buffers())
+        values = found.values | {"loss/latent": latent_loss, "latent/std": spread}
         if adversarial:
-            values["loss/discriminator"] = self._judge(batch.maps, fine.detach())
-        values |= {"loss/total": loss + latent_loss, "train/gradient_norm": norm}
+            values["loss/discriminator"] = self.objective.teach_discriminator(batch.maps, fine.detach(), step)
+        values |= {"loss/total": total, "train/gradient_norm": norm}
         return {name: float(value.detach()) for name, value in values.items()} | {"train/learning_rate": rate}
-
-    def _adversarial(
-        self, fine: Tensor, leaf: Tensor, reconstruction_gradient: Tensor, values: dict[str, Tensor]
-    ) -> Tensor:
-        """Gradient at the fine output of the adversarial loss, each branch weighted for itself."""
-        with self._autocast():
-            losses = [hinge_generator_loss(logits) for logits in self.discriminator(leaf)]
-        (gradient,) = torch.autograd.grad(losses[0] + losses[1], leaf)
-        albedo, normal = self.model.decoder.albedo, self.model.decoder.normal
-        selections = (slice(None, ALBEDO_CHANNELS), slice(ALBEDO_CHANNELS, None))
-        weighted = torch.zeros_like(gradient)
-        for name, branch, channels in zip(("albedo", "normal"), (albedo, normal), selections, strict=True):
-            layer = branch.head512.weight
-            weight = adaptive_weight(
-                fine[:, channels],
-                layer,
-                reconstruction_gradient[:, channels],
-                gradient[:, channels],
-                self.workers.mean,
-            )
-            weighted[:, channels] = self.config.adversarial_weight * weight * gradient[:, channels]
-            values[f"adversarial/weight_{name}"] = weight
-        values["loss/adversarial"] = losses[0] + losses[1]
-        return weighted
-
-    def _judge(self, real: Tensor, fake: Tensor) -> Tensor:
-        with self._autocast():
-            pairs = zip(self.discriminator(real), self.discriminator(fake), strict=True)
-            loss = torch.stack([hinge_discriminator_loss(a.float(), b.float()) for a, b in pairs]).sum()
-        check_finite("discriminator loss", loss, self.state.step)
-        self.judge_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average_gradients(self.discriminator.parameters())
-        self.judge_optimiser.step()
-        return loss
-
-    def _perceptual_distance(self, maps: Tensor, target: Tensor) -> Tensor:
-        """Mean distance of diffuse albedo and normals over the first crops, `perceptual_crops` of the whole batch."""
-        assert self.perceptual is not None
-        n = max(1, self.config.perceptual_crops // self.workers.count)
-        images, targets = (torch.cat((x[:n, :3], x[:n, ALBEDO_CHANNELS:])).clamp(0, 1) for x in (maps, target))
-        with self._autocast():
-            return self.perceptual(images, targets).float().mean()
-
-    def _importance(self, batch: CropBatch) -> tuple[Tensor | None, Tensor | None]:
-        if self.importance is None:
-            return None, None
-        side = self.config.crop
-        corners = (batch.origin * 8).tolist()
-        crops = torch.stack([self.importance[:, y : y + side, x : x + side] for y, x in corners])
-        return crops, F.avg_pool2d(crops, 2)
-
-    def _autocast(self) -> torch.autocast:
-        return self.workers.autocast(self.config.bfloat16)
 
     def validate(self, monitor: Monitor) -> dict[str, float]:
         """`held_out_psnr` by process 0, for all."""
@@ -382,7 +248,7 @@ class AutoencoderTrainer:
         """PSNR of whole held-out charts by the averaged weights; TensorBoard gets the first as an image."""
         errors = []
         step = self.state.step
-        with self.average.applied(self.model), self._autocast():
+        with self.average.applied(self.model), self.workers.autocast(self.config.bfloat16):
             for index in self.charts.held_out[: self.config.validation_charts]:
                 target = self.workers.moved(self.charts.chart(int(index)))[None]
                 z = self.model.encode(target.contiguous(memory_format=torch.channels_last))

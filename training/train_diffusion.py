@@ -29,15 +29,8 @@ from .diffusion_losses import (
     vertex_loss,
 )
 from .fine_tuning import begin_denoiser, check_beginning
-from .state import (
-    Budget,
-    Monitor,
-    MovingAverage,
-    Stopwatch,
-    TrainingState,
-    check_finite,
-    learning_rate_factor,
-)
+from .run_loop import run_steps
+from .state import Budget, Monitor, MovingAverage, TrainingState, check_finite, learning_rate_factor
 
 STATE_FILE = "state.pt"
 
@@ -228,29 +221,17 @@ class DiffusionTrainer:
         model.set_linear_prior(fit)
 
     def run(self, monitor: Monitor, state_path: Path) -> None:
-        """Steps until the budget is spent, with checkpoints and validation on the way.
-
-        Process 0 has the clock, so that all agree on learning rate, pauses and end.
-        """
-        config, state, workers = self.config, self.state, self.workers
-        watch = Stopwatch(state.seconds)
-        saved = validated = state.seconds
+        """Steps until the budget is spent, with checkpoints and validation on the way."""
         self.model.train()
-        while (progress := config.budget.progress(state.step, state.seconds)) < 1.0:
-            values = self.step(progress)
-            state.step += 1
-            state.seconds = workers.agreed(watch.seconds())
-            monitor.advance(state.step, state.seconds, f"noise {values['loss/noise']:.4f}")
-            if state.step % 20 == 0:
-                monitor.scalars(workers.mean_scalars(values), state.step)
-            if state.seconds - validated > 60 * config.validate_minutes:
-                found = self.validate(monitor)
-                monitor.note(f"step {state.step}, {state.seconds:.0f} s: ratio to the prior {found['ratio']:.4f}")
-                validated = state.seconds = workers.agreed(watch.seconds())
-            if state.seconds - saved > 60 * config.checkpoint_minutes:
-                state.save(state_path)
-                saved = state.seconds
-        state.save(state_path)
+        run_steps(
+            self.config,
+            self.state,
+            monitor,
+            state_path,
+            step=self.step,
+            told=lambda values: f"noise {values['loss/noise']:.4f}",
+            validated=lambda: f"ratio to the prior {self.validate(monitor)['ratio']:.4f}",
+        )
 
     def step(self, progress: float) -> dict[str, float]:
         """One optimiser step; returns the scalars to log, of this process's samples."""

@@ -32,9 +32,9 @@ from fitdiff.engines.parity import parity
 from fitdiff.engines.runner import Runner
 from fitdiff.errors import FitDiffError
 from fitdiff.runtime import profile_table
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.graph_sources import graph_sources
 from fitdiff.runtime.loading import load_pipeline
-from fitdiff.runtime.pipeline import AvatarOptions
 from fitdiff.runtime.profile import ProfileSettings, profile_photo
 
 ROOT = Path(__file__).resolve().parents[2]

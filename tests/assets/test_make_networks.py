@@ -25,9 +25,7 @@ from fitdiff.models.checkpoint import ModelCard, assets_dir
         ("detector", make_detector),
     ],
 )
-def test_script_makes_the_committed_file(
-    role: str, make: Callable[[Path, Path], ModelCard], tmp_path: Path
-) -> None:
+def test_script_makes_the_committed_file(role: str, make: Callable[[Path, Path], ModelCard], tmp_path: Path) -> None:
     sources = os.environ.get("FITDIFF_ASSET_SOURCES")
     if not sources:
         pytest.skip("FITDIFF_ASSET_SOURCES names no folder with the source packages")
@@ -55,9 +53,7 @@ def test_folded_convolution_equals_the_two_layers() -> None:
     assert torch.allclose(nn.functional.conv2d(x, weight, bias), norm(convolution(x)), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("data", "value"), [(b"\x00", 0), (b"\x01\x07", 7), (b"\x02\x00\x01", 256), (b"\x81\x05", -5)]
-)
+@pytest.mark.parametrize(("data", "value"), [(b"\x00", 0), (b"\x01\x07", 7), (b"\x02\x00\x01", 256), (b"\x81\x05", -5)])
 def test_integers_of_dlib(data: bytes, value: int) -> None:
     archive = DlibArchive(data + b"rest", 0)
     assert archive.integer() == value

@@ -1,4 +1,4 @@
-"""Networks of every kind, small and with random weights, as sources of graphs; an ONNX file; TensorRT-RTX if there."""
+"""Networks of every kind, small and with random weights, as sources of graphs; a cache; an ONNX file; TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import pytest
 import torch
 from torch import nn
 
+from fitdiff.engines.cache import EngineCache
 from fitdiff.engines.graphs import GraphSources
 from fitdiff.engines.trt.loader import Flavour, load_flavour
 from fitdiff.errors import MissingError
-from fitdiff.models.autoencoder import AutoencoderConfig, BranchedAutoencoder
+from fitdiff.models.autoencoder import AutoencoderConfig, BranchedAutoencoder, load_autoencoder
 from fitdiff.models.denoiser import DenoiserConfig, FitDiffDenoiser
-from fitdiff.models.landmarks import FaceMesh, FaceMeshConfig
-from fitdiff.models.perceptual import EfficientNetLite0Config, EfficientNetLite0Features, StageConfig
-from fitdiff.models.recogniser import DlibResNet, DlibResNetConfig
+from fitdiff.models.landmarks import FaceMesh, FaceMeshConfig, load_face_mesh
+from fitdiff.models.perceptual import (
+    EfficientNetLite0Config,
+    EfficientNetLite0Features,
+    StageConfig,
+    load_perceptual,
+)
+from fitdiff.models.recogniser import DlibResNet, DlibResNetConfig, load_recogniser
 from fitdiff.models.unet import UNetConfig
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -71,6 +77,26 @@ def small_sources() -> GraphSources:
         (2, 13, 3, 12),
         64,
     )
+
+
+@pytest.fixture
+def embedded_sources(default_models: Path, small_sources: GraphSources) -> GraphSources:
+    """What guidance looks through, with the embedded weights; a small part of the chart."""
+    return GraphSources(
+        small_sources.denoiser,
+        load_autoencoder().requires_grad_(False),
+        load_recogniser()[0],
+        load_face_mesh()[0],
+        load_perceptual()[0],
+        (10, 30, 12, 30),
+        160,
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    """An empty one."""
+    return EngineCache(tmp_path / "engines")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,10 +11,6 @@ from fitdiff.engines.graphs import GRAPH_NAMES, GUIDED, GraphSources, build_grap
 from fitdiff.engines.parity import parities, parity
 from fitdiff.engines.vjp import TRACED_BATCH, vjp_pair
 from fitdiff.errors import UsageError
-from fitdiff.models.autoencoder import load_autoencoder
-from fitdiff.models.landmarks import load_face_mesh
-from fitdiff.models.perceptual import load_perceptual
-from fitdiff.models.recogniser import load_recogniser
 
 
 def gradient_error(network: nn.Module, inputs: Tensor, forward: nn.Module, gradient: nn.Module, outputs: int) -> float:
@@ -69,19 +63,10 @@ def test_gradient_is_autograds(network: str, batch: int, small_sources: GraphSou
 
 
 @pytest.mark.parametrize("network", ["recogniser", "landmarks", "perceptual", "texture_face"])
-def test_gradient_of_the_embedded_networks(network: str, default_models: Path, small_sources: GraphSources) -> None:
-    sources = GraphSources(
-        small_sources.denoiser,
-        load_autoencoder().requires_grad_(False),
-        load_recogniser()[0],
-        load_face_mesh()[0],
-        load_perceptual()[0],
-        (10, 30, 12, 30),
-        160,
-    )
-    forward, gradient = build_pair(network, sources)
+def test_gradient_of_the_embedded_networks(network: str, embedded_sources: GraphSources) -> None:
+    forward, gradient = build_pair(network, embedded_sources)
     outputs = sum(spec.name.endswith("_cotangent") for spec in gradient.inputs)
-    plain = build_graph(network, sources)
+    plain = build_graph(network, embedded_sources)
     (inputs,) = plain.example(1)
     assert gradient_error(plain.module, inputs, forward.module, gradient.module, outputs) < 5e-6
 

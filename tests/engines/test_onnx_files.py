@@ -36,11 +36,6 @@ def graph() -> Graph:
     return Graph("doubler", "Doubles.", Doubler().eval().requires_grad_(False), (spec_in,), (spec_out,))
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "engines")
-
-
 class CountingExport:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []

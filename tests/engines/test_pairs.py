@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from fitdiff.engines import onnx_files, pairs
 from fitdiff.engines.cache import EngineCache
+from fitdiff.engines.export import export_onnx
 from fitdiff.engines.graph import Graph, TensorSpec
+from fitdiff.engines.half import half_from_graph
 from fitdiff.engines.installed import is_of_installed_version
 from fitdiff.engines.onnx_files import onnx_file, onnx_key
 from fitdiff.engines.pairs import pair_from_graph
@@ -32,11 +35,6 @@ def graph(channels: int = 4, seed: int = 0) -> Graph:
     network = Network(channels).eval().requires_grad_(False)
     image, out = TensorSpec("image", (None, 3, 8, 8)), TensorSpec("out", (None, channels, 6, 6))
     return Graph("small", "Small.", network, (image,), (out,))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "engines")
 
 
 @pytest.fixture
@@ -91,6 +89,16 @@ def test_the_key_of_a_pair_needs_no_trace(
 def test_with_and_without_a_cache_the_key_is_the_same(cache: EngineCache) -> None:
     for plain, cached in zip(pair_from_graph(graph()), pair_from_graph(graph(), cache), strict=True):
         assert onnx_key(plain, dynamic_batch=False, half=False) == onnx_key(cached, dynamic_batch=False, half=False)
+
+
+def test_a_pair_with_nothing_in_half_is_one_file_for_both_precisions(tmp_path: Path) -> None:
+    in_half, kept = (pair_from_graph(replace(graph(), half_in_pair=half))[1] for half in (("layer",), ()))
+    keys = [onnx_key(made, dynamic_batch=False, half=half) for made in (kept, in_half) for half in (False, True)]
+    assert keys[0] == keys[1] and len({key.digest() for key in keys}) == 3
+    for half in (False, True):
+        export_onnx(kept, tmp_path / str(half), dynamic_batch=False, half=half)
+    assert (tmp_path / "True").read_bytes() == (tmp_path / "False").read_bytes()
+    assert half_from_graph(kept) is kept.module and half_from_graph(in_half) is not in_half.module
 
 
 def test_other_weights_or_shapes_are_traced(cache: EngineCache, traces: list[nn.Module]) -> None:

@@ -33,8 +33,9 @@ from fitdiff.evaluation.result import Evaluation
 from fitdiff.rendering.camera import camera_front
 from fitdiff.rendering.renderer import HeadMapsTensor
 from fitdiff.rendering.shader import Light, linear_from_srgb, srgb_from_linear
+from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.face_crop import FaceCrop
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 from fitdiff.training.skins import face_weight
 
 EVEN = np.ones((SIDE, SIDE), np.float32)

@@ -29,9 +29,10 @@ from fitdiff.evaluation.geometry import (
 )
 from fitdiff.models.morphable import MorphableModel
 from fitdiff.rendering.camera import rotation_from_rodrigues
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
 

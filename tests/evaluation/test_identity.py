@@ -20,11 +20,12 @@ from fitdiff.evaluation.identity import VARIANTS, evaluate_identity
 from fitdiff.evaluation.identity_table import COLUMNS, IMPOSTORS, OTHER_PHOTO, Verdict, identity_table
 from fitdiff.evaluation.rows import RowFile
 from fitdiff.evaluation.similarity import calibrated, cosine, impostor_mean, rank1
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 UNGUIDED = "all layers"
 

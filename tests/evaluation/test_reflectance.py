@@ -17,8 +17,10 @@ from fitdiff.errors import UsageError
 from fitdiff.evaluation.map_folders import map_folders_in
 from fitdiff.evaluation.reflectance import MAPS, SOURCES, evaluate_reflectance, map_figures
 from fitdiff.evaluation.synthetic_photos import STORED_POINTS, HeldOutFaces, crop_of_picture
+from fitdiff.runtime.avatar_maps import reflectance_maps
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import FaceCrop
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline, reflectance_maps
+from fitdiff.runtime.pipeline import FitDiffPipeline
 from fitdiff.training.skins import face_weight
 from fitdiff.training.synthetic import FORMAT
 

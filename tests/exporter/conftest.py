@@ -72,13 +72,7 @@ def welded_sphere(columns: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.n
     triangles, uv = [], []
 
     def corner(row: int, column: float) -> tuple[int, tuple[float, float]]:
-        index = (
-            0
-            if row == 0
-            else len(vertices) - 1
-            if row == rows
-            else 1 + (row - 1) * columns + int(column) % columns
-        )
+        index = 0 if row == 0 else len(vertices) - 1 if row == rows else 1 + (row - 1) * columns + int(column) % columns
         return index, (column / columns, row / rows)
 
     for row in range(rows):
@@ -111,9 +105,7 @@ def make_topology() -> tuple[np.ndarray, HeadTopology]:
     pieces.add("skin", skin, triangles, uv * [0.56, 0.96] + 0.02)
     small, small_triangles, small_uv = welded_sphere(10, 6)
     for part, x, u in (("eye_left", 0.03, 0.62), ("eye_right", -0.03, 0.8)):
-        pieces.add(
-            part, small * 0.015 + [x, 0.03, 0.095], small_triangles, small_uv * [0.16, 0.16] + [u, 0.02]
-        )
+        pieces.add(part, small * 0.015 + [x, 0.03, 0.095], small_triangles, small_uv * [0.16, 0.16] + [u, 0.02])
     pieces.add("mouth", *card((0, -0.05, 0.12), 0.05, 0.02, (0.62, 0.3, 0.7, 0.35)))
     pieces.add("teeth", *card((0.01, -0.045, 0.122), 0.02, 0.006, (0.8, 0.4, 0.7, 0.45)))  # mirrored chart
     pieces.add("tongue", *card((0, -0.055, 0.123), 0.02, 0.006, (0.8, 0.5, 0.9, 0.55)))

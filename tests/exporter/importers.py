@@ -33,7 +33,7 @@ from fitdiff.rendering.pictures import picture_of_head
 from fitdiff.rendering.renderer import HeadMapsTensor, HeadRenderer
 from fitdiff.rendering.shader import Light, linear_from_srgb
 from fitdiff.runtime.avatar import Avatar
-from fitdiff.runtime.pipeline import head_maps_from_tensors, reflectance_maps
+from fitdiff.runtime.avatar_maps import head_maps_from_tensors, reflectance_maps
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "tests" / "node_modules"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from real_heads import SEEDS, part_vertices, posed, real_head
 
 from fitdiff.exporter.anatomy.clearance import beyond_surface, depth_in_flesh, outermost_hit
 from fitdiff.exporter.anatomy.eyeball import find_eyeball
@@ -17,14 +16,6 @@ from fitdiff.exporter.anatomy.mouth import find_jaws, incisors, rigid_motion
 from fitdiff.exporter.anatomy.neck import neck_rim, with_closed_neck
 from fitdiff.exporter.tangents import vertex_normals
 from fitdiff.runtime.avatar import Avatar
-
-_spec = importlib.util.spec_from_file_location("real_heads", Path(__file__).with_name("real_heads.py"))
-assert _spec is not None and _spec.loader is not None
-real_heads = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(real_heads)
-SEEDS, part_vertices, posed, real_head = (
-    real_heads.SEEDS, real_heads.part_vertices, real_heads.posed, real_heads.real_head
-)  # fmt: skip
 
 SMILE = ("mouthSmileLeft", "mouthSmileRight")
 

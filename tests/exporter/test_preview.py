@@ -20,9 +20,10 @@ from fitdiff.exporter.preview import (
 from fitdiff.exporter.sheet import CAPTION_HEIGHT, GAP, PAPER, Tile, sheet_from_rows
 from fitdiff.rendering.pictures import picture_of_head
 from fitdiff.runtime.avatar import Avatar, Iris
+from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 
 @pytest.fixture(scope="module")

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_heads import SEEDS, part_vertices, posed, real_head
 
 from fitdiff.exporter.anatomy.eyeball import find_eyeball
 from fitdiff.exporter.anatomy.head import finished_head
 from fitdiff.exporter.anatomy.mouth import rigid_motion
 from fitdiff.exporter.anatomy.skeleton import Skeleton, head_skeleton
 from fitdiff.runtime.avatar import Avatar
-
-_spec = importlib.util.spec_from_file_location("real_heads", Path(__file__).with_name("real_heads.py"))
-assert _spec is not None and _spec.loader is not None
-real_heads = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(real_heads)
-SEEDS, part_vertices, posed, real_head = (
-    real_heads.SEEDS, real_heads.part_vertices, real_heads.posed, real_heads.real_head
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=SEEDS, ids=lambda seed: "mean" if seed is None else f"seed{seed}")

@@ -20,9 +20,7 @@ UPRIGHT = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)  # v down: the 
         (UPRIGHT[:, ::-1], [0, -1, 0], -1),
     ],
 )
-def test_tangent_points_along_u_and_bitangent_up_in_the_image(
-    uv: np.ndarray, tangent: list[int], w: int
-) -> None:
+def test_tangent_points_along_u_and_bitangent_up_in_the_image(uv: np.ndarray, tangent: list[int], w: int) -> None:
     normals = vertex_normals(SQUARE, TRIANGLES)
     np.testing.assert_allclose(normals, np.tile([0, 0, 1], (4, 1)))
     assert triangle_handedness(uv[TRIANGLES]).tolist() == [w, w]

@@ -19,7 +19,7 @@ from fitdiff.exporter.textures.padding import island_mask
 from fitdiff.exporter.textures.skin_detail import pore_relief, slopes_of_relief
 from fitdiff.rendering.head_atlas import load_head_atlas
 from fitdiff.runtime.avatar import Avatar, Iris, ReflectanceMaps
-from fitdiff.runtime.pipeline import head_maps_from_tensors
+from fitdiff.runtime.avatar_maps import head_maps_from_tensors
 
 BLUE = Iris((0.40, 0.52, 0.62), 0.0108, 1.0)
 

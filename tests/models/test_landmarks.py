@@ -83,9 +83,7 @@ def test_agrees_with_tensorflow_lite(mesh: FaceMesh, photo_crop: torch.Tensor) -
     interpreter.allocate_tensors()
     points_index, score_index = (detail["index"] for detail in interpreter.get_output_details())
     for x in (photo_crop, pattern(192)):
-        interpreter.set_tensor(
-            interpreter.get_input_details()[0]["index"], x.permute(0, 2, 3, 1).contiguous().numpy()
-        )
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x.permute(0, 2, 3, 1).contiguous().numpy())
         interpreter.invoke()
         points, logit = mesh(x)
         error = np.abs(interpreter.get_tensor(points_index).reshape(1, 468, 3) - points.numpy())
@@ -118,9 +116,7 @@ def test_named_points_are_sound() -> None:
 def test_sixty_eight_points_lie_in_order(mesh: FaceMesh, photo_crop: torch.Tensor) -> None:
     xy = mesh(photo_crop)[0][0, list(indices.LANDMARK_68), :2]
     for first, last in ((0, 16), (17, 26), (31, 35), (48, 54), (60, 64)):
-        assert (xy[first + 1 : last + 1, 0] > xy[first:last, 0]).all(), (
-            f"{first} to {last} run to image right"
-        )
+        assert (xy[first + 1 : last + 1, 0] > xy[first:last, 0]).all(), f"{first} to {last} run to image right"
     assert (xy[28:31, 1] > xy[27:30, 1]).all(), "the nose runs down"
     assert xy[8, 1] == xy[:, 1].max(), "the chin is lowest"
     assert xy[37, 1] < xy[41, 1] and xy[43, 1] < xy[47, 1], "upper lid above lower lid"

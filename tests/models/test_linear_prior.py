@@ -142,6 +142,4 @@ def test_without_a_face_the_mean_is_zero_and_the_variance_the_priors() -> None:
     regression.regression.fill_(0.1)
     mean, variances = regression(features, torch.tensor([1.0, 0.0]))
     assert mean[0].abs().max() > 0 and mean[1].abs().max() == 0
-    assert torch.equal(variances[0], fit.variance_conditional) and torch.equal(
-        variances[1], fit.variance_null
-    )
+    assert torch.equal(variances[0], fit.variance_conditional) and torch.equal(variances[1], fit.variance_null)

@@ -37,9 +37,7 @@ def test_feature_shapes(network: EfficientNetLite0Features) -> None:
     assert shapes == [(16, 112, 112), (24, 56, 56), (40, 28, 28), (80, 14, 14), (112, 14, 14)]
 
 
-@pytest.mark.parametrize(
-    ("side", "kernel", "stride"), [(9, 3, 2), (8, 3, 2), (9, 5, 2), (8, 5, 2), (7, 5, 1)]
-)
+@pytest.mark.parametrize(("side", "kernel", "stride"), [(9, 3, 2), (8, 3, 2), (9, 5, 2), (8, 5, 2), (7, 5, 1)])
 def test_same_padding_of_tensorflow(side: int, kernel: int, stride: int) -> None:
     convolution = SamePaddedConv2d(1, 1, kernel, stride)
     assert convolution(torch.zeros(1, 1, side, side)).shape[-1] == -(-side // stride)
@@ -83,9 +81,7 @@ def test_mask_weighs_pixels(network: EfficientNetLite0Features, photo: torch.Ten
     assert perceptual_distance(network, photo, damaged, nowhere).item() == 0
 
 
-def test_kept_features_give_the_same_distance(
-    network: EfficientNetLite0Features, photo: torch.Tensor
-) -> None:
+def test_kept_features_give_the_same_distance(network: EfficientNetLite0Features, photo: torch.Tensor) -> None:
     batch = torch.cat([photo, photo.flip(2)])
     kept = network(torch.cat([photo.flip(3)] * 2))
     distance = feature_distance(network(batch), kept)
@@ -102,9 +98,7 @@ def test_gradient_step_comes_nearer(network: EfficientNetLite0Features, photo: t
     assert perceptual_distance(network, moved, photo).item() < distance.item()
 
 
-def test_gradient_is_finite_where_images_are_equal(
-    network: EfficientNetLite0Features, photo: torch.Tensor
-) -> None:
+def test_gradient_is_finite_where_images_are_equal(network: EfficientNetLite0Features, photo: torch.Tensor) -> None:
     x = photo.clone().requires_grad_()
     perceptual_distance(network, x, photo).sum().backward()
     assert x.grad is not None

@@ -128,9 +128,7 @@ def test_a_batch_gives_what_its_samples_give_alone() -> None:
     z_t, t, features, present = inputs(3)
     together = model(z_t, t, features, present)
     for row in range(3):
-        alone = IdentityFeatures(
-            tuple(m[row : row + 1] for m in features.maps), features.embedding[row : row + 1]
-        )
+        alone = IdentityFeatures(tuple(m[row : row + 1] for m in features.maps), features.embedding[row : row + 1])
         one = model(z_t[row : row + 1], t[row : row + 1], alone, present[row : row + 1])
         error = (one[0] - together[row]).abs().max()
         print(f"sample {row}: largest difference {error:.1e}")

@@ -9,22 +9,16 @@ from numpy.typing import NDArray
 
 from fitdiff.native.raster_torch import rasterise_torch
 
-raster = pytest.importorskip(
-    "fitdiff.native.raster", reason="the extension _raster is not built: `pip install .`"
-)
+raster = pytest.importorskip("fitdiff.native.raster", reason="the extension _raster is not built: `pip install .`")
 
 Draw = Callable[..., NDArray[np.int32]]
 
 
-def draw_native(
-    vertices: torch.Tensor, triangles: torch.Tensor, height: int, width: int, **options: bool
-) -> NDArray:
+def draw_native(vertices: torch.Tensor, triangles: torch.Tensor, height: int, width: int, **options: bool) -> NDArray:
     return raster.rasterise(vertices.numpy(), triangles.int().numpy(), height, width, **options)
 
 
-def draw_torch(
-    vertices: torch.Tensor, triangles: torch.Tensor, height: int, width: int, **options: bool
-) -> NDArray:
+def draw_torch(vertices: torch.Tensor, triangles: torch.Tensor, height: int, width: int, **options: bool) -> NDArray:
     return rasterise_torch(vertices, triangles, height, width, **options).numpy()
 
 
@@ -37,15 +31,11 @@ def grid(side: int, size: float) -> tuple[torch.Tensor, torch.Tensor]:
     """A bumpy face-like sheet over the image: (1, side^2, 3) px and (2 (side - 1)^2, 3)."""
     span = torch.linspace(0, 1, side)
     y, x = torch.meshgrid(span, span, indexing="ij")
-    depth = (
-        1 + 0.3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) - 0.1 * torch.exp(-30 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
-    )
+    depth = 1 + 0.3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) - 0.1 * torch.exp(-30 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
     vertices = torch.stack([x * size, y * size, depth], -1).reshape(1, -1, 3)
     number = torch.arange(side * side).reshape(side, side)
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
-    triangles = torch.cat(
-        [torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)]
-    )
+    triangles = torch.cat([torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)])
     return vertices, triangles
 
 
@@ -72,9 +62,7 @@ def test_native_equals_twin_on_triangle_soup(seed: int, cull: bool) -> None:
 @pytest.mark.parametrize("size", [96.0, 60.5])
 def test_native_equals_twin_on_a_face_like_sheet(size: float) -> None:
     vertices, triangles = grid(49, size)
-    np.testing.assert_array_equal(
-        draw_native(vertices, triangles, 96, 96), draw_torch(vertices, triangles, 96, 96)
-    )
+    np.testing.assert_array_equal(draw_native(vertices, triangles, 96, 96), draw_torch(vertices, triangles, 96, 96))
 
 
 def test_twin_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +75,7 @@ def test_twin_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_do_not_change_the_result() -> None:
     vertices, triangles = soup(5)
     one, many = (
-        raster.rasterise(vertices.numpy(), triangles.int().numpy(), 63, 71, threads=threads)
-        for threads in (1, 5)
+        raster.rasterise(vertices.numpy(), triangles.int().numpy(), 63, 71, threads=threads) for threads in (1, 5)
     )
     np.testing.assert_array_equal(one, many)
 
@@ -123,9 +110,7 @@ def test_nearer_triangle_wins_and_depth_is_perspective(draw: Draw) -> None:
 
 
 def test_culling_keeps_counter_clockwise(draw: Draw) -> None:
-    vertices = torch.tensor(
-        [[[1.0, 9.0, 1.0], [9.0, 9.0, 1.0], [1.0, 1.0, 1.0]]]
-    )  # counter-clockwise to the eye
+    vertices = torch.tensor([[[1.0, 9.0, 1.0], [9.0, 9.0, 1.0], [1.0, 1.0, 1.0]]])  # counter-clockwise to the eye
     front, back = torch.tensor([[0, 1, 2]]), torch.tensor([[0, 2, 1]])
     assert (draw(vertices, front, 10, 10, cull=True) >= 0).any()
     assert (draw(vertices, back, 10, 10, cull=True) == -1).all()

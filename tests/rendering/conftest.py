@@ -25,9 +25,7 @@ def make_sheet(side: int, bulge: float = 0.04) -> Mesh:
     vertices = torch.stack([x, y, z], -1).reshape(1, -1, 3)
     number = torch.arange(side * side).reshape(side, side)
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
-    triangles = torch.cat(
-        [torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)]
-    )
+    triangles = torch.cat([torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)])
     uv = torch.stack([x / 0.2 + 0.5, 0.5 - y / 0.2], -1).reshape(-1, 2)
     return Mesh(vertices, triangles, uv[triangles], torch.zeros(len(triangles), dtype=torch.long))
 

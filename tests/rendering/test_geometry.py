@@ -42,9 +42,7 @@ def test_uv_seam_splits_tangents_but_not_normals(plane) -> None:
     layout = tangent_layout(plane.triangles, turned)
     assert layout.count > plane.vertices.shape[1]
     tangent = vertex_tangents(plane.vertices.permute(2, 0, 1), plane.triangles, layout)
-    torch.testing.assert_close(
-        tangent.abs().amax(0), torch.ones_like(tangent[0])
-    )  # each along an axis: no blend
+    torch.testing.assert_close(tangent.abs().amax(0), torch.ones_like(tangent[0]))  # each along an axis: no blend
     assert {tuple(column) for column in tangent[:, 0].T.round().abs().tolist()} == {(1, 0, 0), (0, 1, 0)}
 
 
@@ -52,15 +50,11 @@ def sphere(rings: int) -> tuple[Tensor, Tensor]:
     theta, phi = torch.meshgrid(
         torch.linspace(0.2, 2.9, rings), torch.arange(2 * rings) * torch.pi / rings, indexing="ij"
     )
-    vertices = torch.stack([theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()], -1).reshape(
-        1, -1, 3
-    )
+    vertices = torch.stack([theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()], -1).reshape(1, -1, 3)
     number = torch.arange(rings * 2 * rings).reshape(rings, -1)
     right = number.roll(-1, 1)
     a, b, c, d = number[:-1], right[:-1], number[1:], right[1:]
-    triangles = torch.cat(
-        [torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)]
-    )
+    triangles = torch.cat([torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)])
     return vertices, triangles
 
 

@@ -25,17 +25,13 @@ def test_positions_reproject_to_pixel_centres(sheet) -> None:
         again = project(camera, points[:, own].T[None].expand(2, -1, -1))[number]
         torch.testing.assert_close(again[:, :2].T, fragments.centre[:, own], atol=2e-3, rtol=0)
         torch.testing.assert_close(again[:, 2], fragments.depth[own], atol=1e-5, rtol=0)
-    depth = interpolate_vertices(
-        fragments, sheet.triangles, camera_from_world(camera, vertices).permute(2, 0, 1)
-    )[2]
+    depth = interpolate_vertices(fragments, sheet.triangles, camera_from_world(camera, vertices).permute(2, 0, 1))[2]
     torch.testing.assert_close(depth, fragments.depth, atol=1e-5, rtol=0)
 
 
 def test_corner_values_equal_vertex_values_where_they_agree(sheet) -> None:
     pixels = project(camera_front(torch.zeros(3), 0.4, 100.0, 48), sheet.vertices)
-    fragments = fragments_from_index(
-        pixels, sheet.triangles, rasterise_torch(pixels, sheet.triangles, 48, 48)
-    )
+    fragments = fragments_from_index(pixels, sheet.triangles, rasterise_torch(pixels, sheet.triangles, 48, 48))
     uv = torch.stack([sheet.vertices[..., 0] / 0.2 + 0.5, 0.5 - sheet.vertices[..., 1] / 0.2])  # (2, 1, V)
     torch.testing.assert_close(
         interpolate_corners(fragments, sheet.corner_uv), interpolate_vertices(fragments, sheet.triangles, uv)
@@ -57,9 +53,7 @@ def test_image_keeps_rows_columns_and_images_apart(sheet) -> None:
 def test_weights_gradient(sheet) -> None:
     pixels = project(camera_front(torch.zeros(3), 0.4, 20.0, 10), sheet.vertices)
     index = rasterise_torch(pixels, sheet.triangles, 10, 10)
-    values = torch.randn(
-        2, 1, pixels.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    values = torch.randn(2, 1, pixels.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     seen = sheet.triangles[index[index >= 0].long()].unique()
 
     def at_pixels(moved: torch.Tensor) -> torch.Tensor:

@@ -18,9 +18,7 @@ T = 32
 
 
 def renderer_of(mesh: Mesh, **options: bool) -> HeadRenderer:
-    return HeadRenderer(
-        mesh.triangles, mesh.corner_uv, mesh.part, PARTS, rasteriser=TorchRasteriser(), **options
-    )
+    return HeadRenderer(mesh.triangles, mesh.corner_uv, mesh.part, PARTS, rasteriser=TorchRasteriser(), **options)
 
 
 def grey_maps(level: float = 0.5) -> HeadMapsTensor:
@@ -103,18 +101,12 @@ def bump_normals(green: float) -> Tensor:
 def test_bump_is_lit_on_the_side_of_the_light(plane: Mesh) -> None:
     maps = replace(grey_maps(), normal=bump_normals(1.0))
     renderer = renderer_of(plane)
-    _, _, top, bottom = halves(
-        renderer.render(plane.vertices, maps, front(), light_from(0, 1, 1)).color[0, 0]
-    )
+    _, _, top, bottom = halves(renderer.render(plane.vertices, maps, front(), light_from(0, 1, 1)).color[0, 0])
     assert top > 1.2 * bottom
-    left, right, _, _ = halves(
-        renderer.render(plane.vertices, maps, front(), light_from(1, 0, 1)).color[0, 0]
-    )
+    left, right, _, _ = halves(renderer.render(plane.vertices, maps, front(), light_from(1, 0, 1)).color[0, 0])
     assert right > 1.2 * left
     flipped = replace(maps, normal=bump_normals(-1.0))
-    _, _, top, bottom = halves(
-        renderer.render(plane.vertices, flipped, front(), light_from(0, 1, 1)).color[0, 0]
-    )
+    _, _, top, bottom = halves(renderer.render(plane.vertices, flipped, front(), light_from(0, 1, 1)).color[0, 0])
     assert bottom > 1.2 * top
 
 
@@ -122,9 +114,7 @@ def test_shading_normal_is_in_the_view_frame(plane: Mesh) -> None:
     turned = camera_front(torch.zeros(3), 0.5, 96.0, 48, yaw=0.5)
     image = renderer_of(plane).render(plane.vertices, grey_maps(), turned, light_from(0, 0, 1))
     seen = image.normal[0][:, image.alpha[0, 0] > 0]
-    expected = torch.tensor([-0.5, 0.0, 0.5]).sin() + torch.tensor(
-        [0.0, 0.0, torch.tensor(0.5).cos() - 0.4794255]
-    )
+    expected = torch.tensor([-0.5, 0.0, 0.5]).sin() + torch.tensor([0.0, 0.0, torch.tensor(0.5).cos() - 0.4794255])
     torch.testing.assert_close(seen.mean(1), expected, atol=1e-5, rtol=0)
 
 
@@ -137,9 +127,7 @@ def full_maps(generator: torch.Generator) -> HeadMapsTensor:
     return HeadMapsTensor(noise(3, 0.1, 0.9), noise(1, 0.02, 0.06), normal, noise(1, 0.4, 0.7))
 
 
-def finite_difference(
-    function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor, eps: float
-) -> float:
+def finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor, eps: float) -> float:
     with torch.no_grad():
         return float(function(at + eps * direction) - function(at - eps * direction)) / (2 * eps)
 
@@ -176,9 +164,7 @@ def test_gradient_agrees_with_finite_differences(sheet: Mesh, what: str) -> None
     at = inputs[what].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(objective(at), at)
     direction = torch.randn(at.shape, generator=generator, dtype=torch.float64)
-    eps = (
-        1e-7 if what in ("vertices", "camera") else 1e-5
-    )  # metres: so small that no pixel changes its triangle
+    eps = 1e-7 if what in ("vertices", "camera") else 1e-5  # metres: so small that no pixel changes its triangle
     analytic = float((gradient * direction).sum())
     numeric = finite_difference(objective, at.detach(), direction, eps)
     print(f"{what}: analytic {analytic:.6g}, numeric {numeric:.6g}, difference {abs(analytic - numeric):.2e}")

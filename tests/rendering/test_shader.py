@@ -66,9 +66,7 @@ def test_shade_agrees_with_a_scalar_implementation() -> None:
     keep = (n * v).sum(1) > 1e-3  # nearer to grazing the shader holds n.v at 1e-4
     expected = np.array(
         [
-            scalar_radiance(
-                albedo[i], f0[i, 0], roughness[i, 0], n[i], v[i], [ambient[i], directional[i], to_light[i]]
-            )
+            scalar_radiance(albedo[i], f0[i, 0], roughness[i, 0], n[i], v[i], [ambient[i], directional[i], to_light[i]])
             for i in range(count)
         ]
     )

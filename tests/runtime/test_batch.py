@@ -12,8 +12,8 @@ import pytest
 
 from fitdiff.errors import FitDiffError, ImageError, MissingError, NoFaceError
 from fitdiff.runtime import batch as batch_module
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.batch import Failed, Made, make_avatars
-from fitdiff.runtime.pipeline import AvatarOptions
 
 OPTIONS = AvatarOptions(steps=2)
 

@@ -16,6 +16,7 @@ from fitdiff.engines.graphs import GRAPH_NAMES
 from fitdiff.engines.options import EngineOptions
 from fitdiff.engines.runner import Runner
 from fitdiff.errors import MissingError, UsageError
+from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.compiled import compiled_pipeline
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
@@ -24,7 +25,7 @@ from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuid
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 OPTIONS = AvatarOptions(steps=4, seed=3, cfg=1.5)
 

@@ -8,14 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from fitdiff.rendering.blur import blurred
+from fitdiff.rendering.shader import linear_from_srgb, luminance
 from fitdiff.runtime import pipeline as pipeline_module
-from fitdiff.runtime.detail import DetailConfig, blurred, calmed_chroma, refine_detail, texels_shown, with_detail
+from fitdiff.runtime.avatar_result import AvatarOptions
+from fitdiff.runtime.detail import (
+    DetailConfig,
+    calmed_chroma,
+    expected_lightness,
+    refine_detail,
+    texels_shown,
+    with_detail,
+)
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 FEW = DetailConfig(steps=4)
 COLOUR = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
@@ -143,3 +153,40 @@ def test_blotches_of_colour_are_calmed_and_lightness_stays() -> None:
     assert torch.allclose(with_detail(reddish, calmed_chroma(reddish, expected, COLOUR)), reddish, atol=1e-5)
     grey = with_detail(reddish, calmed_chroma(reddish, expected, ~COLOUR))
     assert torch.allclose(hue(grey), hue(expected), atol=1e-5)
+
+
+def test_lightness_goes_to_the_expected_one_and_hue_stays() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shown = torch.zeros(2, 1, 64, 64)
+    shown[:, :, 8:40] = 1.0
+    ours = 0.3 + 0.2 * torch.rand(2, 9, 64, 64, generator=generator)
+    theirs = ours.clone()
+    theirs[0, :3] *= 1.4
+    theirs[1, :3] *= 0.6
+    theirs[:, :3, 50:] = 0.9  # not shown: counts for nothing
+    mean = lambda maps: (luminance(linear_from_srgb(maps[:, :3])) * shown).sum((1, 2, 3)) / shown.sum((1, 2, 3))  # noqa: E731
+    lift, gain = expected_lightness(ours, theirs, shown, 1.0)
+    lifted = with_detail(ours, lift)
+    assert torch.allclose(mean(lifted), mean(theirs), rtol=0.1)
+    assert torch.allclose(mean(lifted) / mean(ours), gain, rtol=1e-4)
+    assert torch.allclose(lifted[:, 0] / lifted[:, 2], ours[:, 0] / ours[:, 2], rtol=1e-4)
+    half, _ = expected_lightness(ours, theirs, shown, 0.5)
+    assert torch.allclose(half, lift / 2)
+    none, one = expected_lightness(ours, theirs, shown, 0.0)
+    assert not none.any() and torch.allclose(one, torch.ones(2))
+
+
+def test_the_light_gives_back_what_the_skin_takes(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    """A face expected twice as light: its skin is lighter, its picture is not."""
+    guide, z = guide_of(pipeline, crop), torch.zeros(1, 1, 67, 64)
+    parts = guide.layout.split(guide.statistics.denormalise(z))
+    face = guide.models.face_maps(parts.texture)
+    expected = torch.cat([(face[:, :3] * 1.3).clamp(0, 1), face[:, 3:]], 1)
+    nothing = DetailConfig(steps=1, rate=0.0, coefficients_rate=0.0, tone_rate=0.0)
+    moved, residual = refine_detail(guide, z, replace(nothing, anchor=1.0), expected)
+    light = guide.layout.split(guide.statistics.denormalise(moved))
+    lit = guide.estimate(with_detail(face, residual), light).image
+    plain = guide.estimate(face, parts).image
+    assert float(residual.mean()) > 0.15
+    assert (lit - plain).abs().mean() < 0.02
+    assert (guide.estimate(with_detail(face, residual), parts).image - plain).abs().mean() > 0.03

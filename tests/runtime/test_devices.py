@@ -25,6 +25,7 @@ from fitdiff.engines.backends import BACKENDS
 from fitdiff.errors import MissingError, UsageError
 from fitdiff.rendering.rasteriser import TorchRasteriser
 from fitdiff.runtime import trace
+from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.ddim import GuidanceStep
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.devices import HostRasteriser, device_from_host, device_from_name, host_from_device
@@ -33,7 +34,7 @@ from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuid
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 MODULE_TO = nn.Module.to
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")

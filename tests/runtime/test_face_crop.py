@@ -164,9 +164,7 @@ def test_a_face_that_is_not_there(photo: Photo, detector: FaceDetector, network:
     with pytest.raises(NoFaceError) as caught:
         crop_face(both, detector, network, face=face)
     message = str(caught.value)
-    assert message.startswith(
-        f"--face: got {face}; expected 2 faces in the photo: 0: {boxes[0]}, 1: {boxes[1]}"
-    )
+    assert message.startswith(f"--face: got {face}; expected 2 faces in the photo: 0: {boxes[0]}, 1: {boxes[1]}")
     assert caught.value.exit_code == 4
 
 
@@ -230,9 +228,7 @@ def test_masks_of_the_example(crop: FaceCrop) -> None:
     assert teeth.min() > 0.5  # a smile
 
 
-def test_same_photo_same_crop(
-    crop: FaceCrop, photo: Photo, detector: FaceDetector, network: FaceMesh
-) -> None:
+def test_same_photo_same_crop(crop: FaceCrop, photo: Photo, detector: FaceDetector, network: FaceMesh) -> None:
     again = crop_face(photo, detector, network)
     assert (again.image == crop.image).all() and (again.landmarks == crop.landmarks).all()
 

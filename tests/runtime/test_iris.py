@@ -20,10 +20,10 @@ from fitdiff.rendering.pictures import over, picture_of_head
 from fitdiff.rendering.renderer import HeadRenderer
 from fitdiff.rendering.shader import Light
 from fitdiff.runtime.avatar import BROWN_IRIS, Avatar, Iris
+from fitdiff.runtime.avatar_maps import head_maps_from_tensors, reflectance_maps
 from fitdiff.runtime.face_crop import FaceCrop, framing_transform
 from fitdiff.runtime.iris import iris_from_crop, measure_eye
 from fitdiff.runtime.iris_circle import cut_eye, find_iris
-from fitdiff.runtime.pipeline import head_maps_from_tensors, reflectance_maps
 
 SIDE, FOCAL = 900, 2250.0  # px of the photo
 COLORS = {

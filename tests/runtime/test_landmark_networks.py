@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from fitdiff.models.landmark_indices import LANDMARK_68
 from fitdiff.models.landmark_network import LandmarkNetwork
 from fitdiff.models.landmarks import FaceMesh
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance_models import GuidanceModels
 from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import landmark_region, photo_target
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 JAW = slice(0, 17)
 

@@ -87,3 +87,21 @@ def test_gain_is_the_dense_formula() -> None:
     direction, alpha_bar = torch.randn(1, 12, generator=generator), torch.tensor([[0.3]])
     expected = direction @ sigma @ torch.linalg.inv(sigma + 0.7 / 0.3 * torch.eye(12))
     assert torch.allclose(denoiser.gain(direction, alpha_bar, variances), expected, atol=1e-5)
+
+
+def test_a_wide_smile_is_followed_nearly_all_the_way() -> None:
+    """An expression two deviations from the mean is found in full; the pull of an identity's prior would stop it."""
+    model, _ = load_morphable()
+    step = LandmarkStep(model, LatentStatistics())
+    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), 0.65, 560.0, 224)
+    lips = [13, 14]
+    truth = torch.zeros(1, 183)
+    gape = (step.points(torch.eye(183))[:, lips, 1] - step.points(truth)[:, lips, 1]).diff(dim=1)[158:, 0]
+    truth[0, 158 + int(gape.abs().argmax())] = -2.0 * float(gape[gape.abs().argmax()].sign())
+    wanted = project(camera, step.points(truth))[..., :2]
+    found = torch.zeros(1, 183)
+    for _ in range(6):
+        found = found + step(found, step.points(found), camera, wanted, EYES, torch.ones(1, 468))
+    opened = [float(step.points(z)[0, lips, 1].diff()) for z in (torch.zeros(1, 183), truth, found)]
+    assert abs(opened[1] - opened[0]) > 0.004  # metres
+    assert (opened[2] - opened[0]) / (opened[1] - opened[0]) > 0.85

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_chip import five_points_from_landmarks
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, AvatarResult, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 
 OPTIONS = AvatarOptions(steps=2, guidance="latent", seed=3)
 

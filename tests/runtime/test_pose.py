@@ -33,9 +33,7 @@ def _pose(yaw: float, pitch: float, roll: float) -> Pose:
 
 
 def _project(points: np.ndarray, pose: Pose) -> np.ndarray:
-    camera = camera_from_pose(
-        torch.from_numpy(pose.rvec)[None], torch.from_numpy(pose.tvec)[None], FOCAL, SIZE
-    )
+    camera = camera_from_pose(torch.from_numpy(pose.rvec)[None], torch.from_numpy(pose.tvec)[None], FOCAL, SIZE)
     return project(camera, torch.from_numpy(points)[None])[0, :, :2].numpy()
 
 

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from fitdiff.cli import main
-from fitdiff.runtime.pipeline import AvatarOptions
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.profile import Job, Measurement, ProfileSettings, measure
 from fitdiff.runtime.profile_report import html_from_measurement
 from fitdiff.runtime.profile_statistics import (

@@ -26,10 +26,11 @@ from fitdiff.models.denoiser import DenoiserConfig, load_denoiser
 from fitdiff.models.fan import FAN, FANConfig
 from fitdiff.models.unet import UNetConfig
 from fitdiff.rendering.head_atlas import load_head_atlas
+from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.face_crop import crop_face
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
-from fitdiff.runtime.pipeline import AvatarOptions, FitDiffPipeline
+from fitdiff.runtime.pipeline import FitDiffPipeline
 from fitdiff.training.recipe import train_default_diffusion
 from fitdiff.training.state import Budget
 from fitdiff.training.train_diffusion import DiffusionTrainingConfig

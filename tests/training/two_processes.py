@@ -207,7 +207,7 @@ def main() -> None:
             tensors = {k: v.float().contiguous().clone() for k, v in trainer.model.state_dict().items()}
             save_file(tensors, out / f"{name}.safetensors")
             if isinstance(trainer, AutoencoderTrainer):
-                judge = {k: v.contiguous().clone() for k, v in trainer.discriminator.state_dict().items()}
+                judge = {k: v.contiguous().clone() for k, v in trainer.objective.discriminator.state_dict().items()}
                 save_file(judge, out / "judge.safetensors")
     if workers.count > 1:
         result |= whole_runs(workers, out)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
+import flame_pickle
 import numpy as np
 import pytest
 
@@ -14,11 +14,6 @@ from fitdiff.models.importers import FORMATS, guess_format, read_source
 from fitdiff.models.importers.obj_mesh import read_obj
 from fitdiff.models.importers.source import REGIONS, triangles_from_quads
 from fitdiff.models.topology import PART_NAMES
-
-_spec = importlib.util.spec_from_file_location("flame_pickle", Path(__file__).with_name("flame_pickle.py"))
-assert _spec is not None and _spec.loader is not None
-flame_pickle = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(flame_pickle)
 
 STATISTICAL = ("lsfm", "bfm2009", "bfm2019")
 

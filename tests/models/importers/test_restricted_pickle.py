@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib.util
 import os
 import pickle
 import struct
@@ -13,17 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flame_pickle
 import numpy as np
 import pytest
 
 from fitdiff.errors import UsageError
 from fitdiff.models.importers import restricted_pickle
 from fitdiff.models.importers.restricted_pickle import load_arrays
-
-_spec = importlib.util.spec_from_file_location("flame_pickle", Path(__file__).with_name("flame_pickle.py"))
-assert _spec is not None and _spec.loader is not None
-flame_pickle = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(flame_pickle)
 
 
 def written(tmp_path: Path, data: bytes) -> Path:

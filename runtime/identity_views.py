@@ -1,0 +1,63 @@
+"""The views of a face that the recogniser is shown: its chip shifted, zoomed, turned, and mirrored every other time.
+
+A network that sees one chip only can be fooled at it, and its gradient is rough there. Photo and rendering are seen in
+the same views, a few a gradient in turn, so nothing is drawn at random. Knows nothing of losses and of renderings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models.recogniser import IdentityFeatures, Recogniser
+from .photo_chips import PhotoChips
+
+COUNT = 16
+SHIFT = 4.0 / 150  # of the chip's side, at most
+ZOOM = 0.05
+TURN = 0.05  # radians
+
+
+class IdentityViews:
+    """A few views at a time, always in the same order. `shown`: how to cut each one's chips, and the photos in it."""
+
+    def __init__(self, image: Tensor, chip_from_crop: Tensor, recogniser: Recogniser, count: int) -> None:
+        """image: (B, 3, H, W) sRGB of the photos; chip_from_crop: (B, 2, 3), on the CPU; count: views at a time."""
+        self._image, self._chip_from_crop, self._recogniser = image, chip_from_crop, recogniser
+        self._moves = view_moves(recogniser.chip_size)
+        self._made: list[tuple[PhotoChips, IdentityFeatures]] = []
+        self._first, self._count = 0, count
+
+    @property
+    def shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
+        return [self._view((self._first + index) % COUNT) for index in range(self._count)]
+
+    def advance(self) -> None:
+        """On to the views that come next."""
+        self._first += self._count
+
+    @torch.no_grad()
+    def _view(self, index: int) -> tuple[PhotoChips, IdentityFeatures]:
+        while len(self._made) <= index:  # the first time round
+            linear, offset = self._moves[len(self._made)].split([2, 1], 1)
+            moved = linear @ self._chip_from_crop
+            moved[:, :, 2:] += offset
+            chips = PhotoChips(self._image, moved, self._recogniser.chip_size)
+            self._made.append((chips, self._recogniser(chips(self._image))))
+        return self._made[index]
+
+
+def view_moves(size: int) -> Tensor:
+    """(COUNT, 2, 3): maps of a chip of `size` px onto itself, always the same ones; the odd ones mirror it."""
+    rng, middle = np.random.default_rng(0), np.full(2, size / 2)
+    moves = []
+    for index in range(COUNT):
+        x, y, zoom, turn = rng.uniform(-1, 1, 4)
+        cos, sin = np.cos(TURN * turn), np.sin(TURN * turn)
+        linear = (1 + ZOOM * zoom) * np.array([[cos, -sin], [sin, cos]])
+        if index % 2:
+            linear = np.diag([-1.0, 1.0]) @ linear
+        offset = middle - linear @ middle + SHIFT * size * np.array([x, y])
+        moves.append(np.hstack([linear, offset[:, None]]))
+    return torch.from_numpy(np.stack(moves)).float()

@@ -1,0 +1,83 @@
+"""The views that the recogniser is shown: small moves of a chip, alike for photo and rendering, and always the same."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fitdiff.models.recogniser import IdentityFeatures, Recogniser
+from fitdiff.runtime.identity_views import COUNT, IdentityViews, view_moves
+
+SIZE = 32
+
+
+class Means(Recogniser):
+    """Tells a chip's left, right and whole mean, which is enough to know a mirrored one."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.calls = 0
+
+    chip_size = property(lambda self: SIZE)
+    chip_template = property(lambda self: np.zeros((5, 2), np.float32))
+    feature_shapes = property(lambda self: ((1, 1, 1),) * 3)
+
+    def forward(self, chips: Tensor) -> IdentityFeatures:
+        self.calls += 1
+        left, right = chips[..., : SIZE // 2].mean((1, 2, 3)), chips[..., SIZE // 2 :].mean((1, 2, 3))
+        return IdentityFeatures((chips[:, :1, :1, :1],) * 3, torch.stack([left, right, (left + right) / 2], 1))
+
+
+@pytest.fixture
+def photos() -> Tensor:
+    image = torch.zeros(2, 3, 64, 64)
+    image[..., 36:] = torch.tensor([0.9, 0.4])[:, None, None, None]  # bright on the right
+    return image
+
+
+def views_of(photos: Tensor, recogniser: Recogniser, count: int) -> IdentityViews:
+    chip_from_crop = torch.tensor([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]).expand(2, 2, 3)
+    return IdentityViews(photos, chip_from_crop, recogniser, count)
+
+
+def test_moves_are_small_and_half_of_them_mirror() -> None:
+    moves = view_moves(150)
+    determinants = torch.linalg.det(moves[:, :, :2])
+    assert (determinants[::2] > 0).all() and (determinants[1::2] < 0).all()
+    corners = torch.tensor([[20.0, 20.0], [130.0, 40.0]])
+    moved = corners @ moves[:, :, :2].transpose(1, 2) + moves[:, None, :, 2]
+    moved[1::2, :, 0] = 150 - moved[1::2, :, 0]
+    distance = (moved - corners).norm(dim=-1)
+    assert 1 < float(distance.mean()) < 8 and float(distance.max()) < 16
+    assert len({tuple(np.round(move.flatten().tolist(), 6)) for move in moves}) == COUNT
+
+
+def test_photo_and_rendering_are_seen_in_the_same_view(photos: Tensor) -> None:
+    views = views_of(photos, Means(), 2)
+    for _ in range(3):
+        for index, (chips, wanted) in enumerate(views.shown):
+            found = chips(photos)
+            left, right = wanted.embedding[:, 0], wanted.embedding[:, 1]
+            assert ((left > right) if index % 2 else (right > left)).all()  # the second of two is mirrored
+            assert torch.allclose(found[..., SIZE // 2 :].mean((1, 2, 3)), right, atol=1e-6)
+        views.advance()
+
+
+def test_they_come_in_turn_and_are_made_once(photos: Tensor) -> None:
+    recogniser = Means()
+    views = views_of(photos, recogniser, 3)
+    seen = []
+    for _ in range(COUNT):  # 3 times round
+        seen.append([wanted.embedding for _, wanted in views.shown])
+        assert all(torch.equal(a, b.embedding) for a, (_, b) in zip(seen[-1], views.shown, strict=True))
+        views.advance()
+    assert recogniser.calls == COUNT
+    flat = [embedding for row in seen for embedding in row]
+    assert all(torch.equal(a, b) for a, b in zip(flat, flat[COUNT:], strict=False))
+    assert not torch.equal(flat[0], flat[2])
+
+
+def test_a_batch_changes_nothing(photos: Tensor) -> None:
+    alone = IdentityViews(photos[1:], torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]), Means(), 4)
+    for (_, one), (_, both) in zip(alone.shown, views_of(photos, Means(), 4).shown, strict=True):
+        assert torch.equal(one.embedding[0], both.embedding[1])
