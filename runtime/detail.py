@@ -2,9 +2,9 @@
 
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
-and nowhere else. It is held small and free of low frequencies, and hue is the prior's but for one undertone of the
-whole face: light and its colours stay out. Shape, expression and light settle with it. Knows nothing of the sampling
-loop.
+and nowhere else. It is held small and free of low frequencies; how light the skin is and of which hue is first moved
+towards what the prior expects, and a photo's cast of colour goes to the light. Shape, expression and light settle with
+it. Knows nothing of the sampling loop.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ class DetailConfig:
     size: float = 1.0  # penalty of the mean squared residual
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
     broad_sigma: float = 6.0  # texels of 256
-    tone_rate: float = 0.01  # of the undertone's three logarithms
-    anchor: float = 0.85  # share of the way to the lightness that the prior expects; see `expected_lightness`
-    tone_spread: float = 0.15  # their standard deviation among people, as `hold` counts it
-    light_spread: float = 0.05  # the same for the logarithm of a channel of the light over their mean
+    lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
+    hue: float = 0.7  # the same for its hue
+    light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
     settle: float = 0.4  # from this share of the steps on the rates shrink
     decay: float = 0.8  # by so much a step
@@ -57,29 +56,28 @@ def refine_detail(
     number by number or photo by photo: the batch changes nothing.
 
     Args:
-        expected: (B, 9, 256, 256), the faces that the prior expects of these people, whose colours calm the others (see
-            `calmed_chroma`); None leaves the decoder's colours as they are.
+        expected: (B, 9, 256, 256), the faces that the prior expects of these people: colours go towards them (see
+            `calmed_chroma` and `expected_tone`). None leaves the decoder's colours as they are.
     """
-    layout, grey = LatentLayout(), guide.is_grey  # (B, 1, 1, 1)
+    layout = LatentLayout()
     with torch.no_grad():
         parts = layout.split(guide.statistics.denormalise(z_0))
         base = guide.models.face_maps(parts.texture)
         calm = torch.zeros_like(base[:, :3])
         if expected is not None:
-            calm = calmed_chroma(base, expected, grey)
+            calm = calmed_chroma(base, expected, guide.is_grey)
             base = with_detail(base, calm)
     shown = texels_shown(guide, base, parts)
     if expected is not None:
         with torch.no_grad():
-            lift, gain = expected_lightness(base, expected, shown, config.anchor)
-            base, calm = with_detail(base, lift), calm + lift
-            light = torch.cat([parts.light[:, :6] - gain.log()[:, None], parts.light[:, 6:]], 1)
+            tone, gain = expected_tone(base, expected, shown, config)
+            base, calm = with_detail(base, tone), calm + tone
+            light = torch.cat([parts.light[:, :6] - gain.log().repeat(1, 2), parts.light[:, 6:]], 1)
             z_0 = guide.statistics.normalise(layout.join(replace(parts, light=light)))
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
     free = torch.zeros_like(base[:, :1]).requires_grad_()
-    tone = torch.zeros_like(base[:, :3, :1, :1]).requires_grad_()
-    rates = [(free, config.rate), (numbers, config.coefficients_rate), (tone, config.tone_rate)]
+    rates = [(free, config.rate), (numbers, config.coefficients_rate)]
     optimiser = torch.optim.Adam([{"params": [x], "lr": rate} for x, rate in rates], betas=(0.8, 0.95))
     begun = guide.last_step + 1
     with torch.enable_grad():
@@ -90,13 +88,11 @@ def refine_detail(
             with span("residual", "pytorch"):
                 detail = _residual(free, shown)
                 penalty = _penalty(detail, config).sum()
-            undertone = tone.masked_fill(grey, 0.0)  # a monochrome photo tells none
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
             guide.views.advance()
-            estimate = guide.estimate(with_detail(base, detail + undertone), moved)
-            total, terms = guide.objective(estimate)
-            held = (numbers - start).square().sum() + (undertone / config.tone_spread).square().sum()
+            total, terms = guide.objective(guide.estimate(with_detail(base, detail), moved))
+            held = (numbers - start).square().sum()
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
             total = total + penalty + config.hold * held
             optimiser.zero_grad()
@@ -107,7 +103,7 @@ def refine_detail(
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        return z, calm + _residual(free, shown) + tone.masked_fill(grey, 0.0)
+        return z, calm + _residual(free, shown)
 
 
 def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tensor:
@@ -125,26 +121,33 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
     return torch.where(is_grey, 0.0, difference.mean((2, 3), keepdim=True)) - difference
 
 
-def expected_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """The residual (B, 3, 1, 1) that makes a face as light as the prior expects, and the gain (B,) of its luminance.
+def expected_tone(face_maps: Tensor, expected: Tensor, shown: Tensor, config: DetailConfig) -> tuple[Tensor, Tensor]:
+    """The residual (B, 3, 1, 1) that takes a skin towards the expected one, and the gain (B, 3) of its linear channels.
 
-    A photo does not tell a light skin from much light; the light divided by the gain leaves the picture as it was. What
-    the recogniser sees of a person tells more of the skin than the photo's brightness does (docs/guidance.md).
+    A photo does not tell a light skin from much light, nor a red one from red light; the light divided by the gain
+    leaves the picture as it was. What the recogniser sees of a person tells more of the skin than the photo's
+    brightness does (docs/guidance.md).
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
         shown: (B, 1, S, S), the texels that count.
-        share: of the way there, in [0, 1].
     """
     weight = shown + 1e-6  # a face that is hidden altogether is compared as a whole
-    ours, theirs = (_mean_luminance(maps[:, :3], weight) for maps in (face_maps, expected))
-    lift = (share / DISPLAY_GAMMA * (theirs / ours).log())[:, None, None, None].expand(-1, 3, 1, 1)
-    return lift, _mean_luminance((face_maps[:, :3] * lift.exp()).clamp(0, 1), weight) / ours
+    ours, theirs = (_mean_linear(maps[:, :3], weight) for maps in (face_maps, expected))
+    wanted = (theirs / ours).log()
+    grey = (_luminance(theirs) / _luminance(ours)).log()
+    lift = (config.lightness * grey + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
+    return lift, _mean_linear((face_maps[:, :3] * lift.exp()).clamp(0, 1), weight) / ours
 
 
-def _mean_luminance(albedo: Tensor, weight: Tensor) -> Tensor:
-    """(B, 3, S, S) sRGB -> (B,) linear."""
-    return (luminance(linear_from_srgb(albedo)) * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+def _mean_linear(albedo: Tensor, weight: Tensor) -> Tensor:
+    """(B, 3, S, S) sRGB -> (B, 3) linear."""
+    return (linear_from_srgb(albedo) * weight).sum((2, 3)) / weight.sum((2, 3))
+
+
+def _luminance(color: Tensor) -> Tensor:
+    """(B, 3) linear -> (B, 1)."""
+    return luminance(color[..., None, None])[..., 0, 0]
 
 
 def with_detail(face_maps: Tensor, residual: Tensor) -> Tensor:

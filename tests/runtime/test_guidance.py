@@ -76,7 +76,8 @@ def crop(models: GuidanceModels, statistics: LatentStatistics) -> FaceCrop:
         camera = camera_from_pose(
             torch.tensor(pose.rvec).float()[None], torch.tensor(pose.tvec).float()[None], FOCAL, 224
         )
-        head = models.atlas.compose(models.autoencoder.decode(parts.texture, 256))
+        brown = torch.tensor([[0.147, 0.063, 0.024]])  # what guidance takes irises of a few pixels for
+        head = models.atlas.compose(models.autoencoder.decode(parts.texture, 256), brown)
         rendering = models.renderer.render(vertices, head, camera, light_from_latent(parts.light))
         image = torch.lerp(torch.tensor(0.4), srgb_from_linear(rendering.color).clamp(0, 1), rendering.alpha)
         points = project(camera, models.morphable.landmarks(vertices))[0]
