@@ -70,11 +70,12 @@ def fit_directly(
     def estimate() -> tuple[Tensor, Estimate]:
         maps = torch.cat([torch.sigmoid(logits + residual), mean[:, 3:]], 1)
         parts = _denormalised(texture, coefficients, layout, statistics)
-        return maps, estimate_from_maps(maps, parts, models, losses.camera_of, target.background)
+        return maps, estimate_from_maps(maps, parts, models, losses.camera_of, target.background, target.irises)
 
     adam = torch.optim.Adam([residual, coefficients], lr=config.learning_rate)
     totals: list[float] = []
     for _ in range(config.steps):
+        losses.views.advance()
         terms = losses.losses(estimate()[1])
         total = torch.stack([getattr(config.guidance, name) * value for name, value in terms.items()]).sum()
         totals.append(float(total.detach()))
@@ -92,7 +93,7 @@ def fit_directly(
             shape += config.guidance.landmark_newton * change
     with torch.no_grad():
         maps, fitted = estimate()
-        head = models.atlas.compose(maps)
+        head = models.atlas.compose(maps, target.irises)
         surface = project(fitted.camera, models.surface_points(fitted.vertices))[0, :, :2]
         distances = (surface - target.landmarks[0]).norm(dim=1)[models.surface_valid]
     error = float(distances.mean() / target.eye_distance[0])

@@ -72,7 +72,7 @@ class EngineRow:
             return f"{name}  {self.error[:300]}"
         times = f"{self.ready_seconds:9.1f}{self.p50_ms:9.3f}{self.p99_ms:9.3f}{self.host_ms:9.3f}"
         ratio = self.eager_ms / self.p50_ms
-        beyond = " beyond the tolerance" if self.precision == "fp32" and self.relative > self.tolerance else ""
+        beyond = " beyond the tolerance" if self.relative > self.tolerance else ""
         return f"{name}{times}{ratio:9.2f}{self.relative:16.2e}{beyond}"
 
 
@@ -107,7 +107,8 @@ def measured(
 ) -> EngineRow:
     """Build, compare and time one engine."""
     start = time.perf_counter()
-    row = EngineRow(graph.name, backend, options.precision, batch, eager_ms=eager_ms, tolerance=graph.tolerance)
+    tolerance = graph.tolerance if options.precision == "fp32" else graph.half_tolerance
+    row = EngineRow(graph.name, backend, options.precision, batch, eager_ms=eager_ms, tolerance=tolerance)
     try:
         with backend_named(backend).make_runner(graph, options) as runner:
             inputs = tuple(tensor.to(options.device) for tensor in graph.example(batch))
@@ -259,7 +260,7 @@ def main(
     }
     (out / "engines.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     click.echo(json.dumps(summary))
-    beyond = [row for row in rows if row.error or (row.precision == "fp32" and row.relative > row.tolerance)]
+    beyond = [row for row in rows if row.error or row.relative > row.tolerance]
     sys.exit(1 if beyond else 0)
 
 
