@@ -3,8 +3,8 @@
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
 and nowhere else. It is held small and free of low frequencies; how light the skin is and of which hue is first moved
-towards what the prior expects, and a photo's cast of colour goes to the light. Shape, expression and light settle with
-it. Knows nothing of the sampling loop.
+towards what the prior expects, and a photo's cast of colour goes to the light. The specular albedo is the expected one:
+a photo hardly tells it. Shape, expression and light settle with it. Knows nothing of the sampling loop.
 """
 
 from __future__ import annotations
@@ -50,22 +50,23 @@ class DetailConfig:
 def refine_detail(
     guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expected: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Normalised z_0 (B, 1, 67, 64) -> z_0 with settled shape and light, residual (B, 3, 256, 256) for `with_detail`.
+    """Normalised z_0 (B, 1, 67, 64) -> z_0 with settled shape and light, residual (B, 4, 256, 256) for `with_detail`.
 
     Every step's terms are added to `guide.histories`, as steps that follow the sampler's. Adam and every penalty work
     number by number or photo by photo: the batch changes nothing.
 
     Args:
         expected: (B, 9, 256, 256), the faces that the prior expects of these people: colours go towards them (see
-            `calmed_chroma` and `expected_tone`). None leaves the decoder's colours as they are.
+            `calmed_chroma` and `expected_tone`), specular albedo is theirs. None leaves the decoder's as they are.
     """
     layout = LatentLayout()
     with torch.no_grad():
         parts = layout.split(guide.statistics.denormalise(z_0))
         base = guide.models.face_maps(parts.texture)
-        calm = torch.zeros_like(base[:, :3])
+        calm = torch.zeros_like(base[:, :4])
         if expected is not None:
-            calm = calmed_chroma(base, expected, guide.is_grey)
+            specular = (expected[:, 3:6] - base[:, 3:6]).mean(1, keepdim=True)
+            calm = torch.cat([calmed_chroma(base, expected, guide.is_grey), specular], 1)
             base = with_detail(base, calm)
     shown = texels_shown(guide, base, parts)
     if expected is not None:
@@ -107,7 +108,7 @@ def refine_detail(
 
 
 def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tensor:
-    """The residual (B, 3, S, S) that takes blotches of colour away: hue departs from the expected one only as a whole.
+    """The albedo's residual (B, 3, S, S) that takes blotches of colour away: hue is off the expected only as a whole.
 
     Guidance looks for lightness in the latent, and colours move along with it. A monochrome photo says nothing of them:
     there the expected ones are taken as they are.
@@ -122,7 +123,7 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
 
 
 def expected_tone(face_maps: Tensor, expected: Tensor, shown: Tensor, config: DetailConfig) -> tuple[Tensor, Tensor]:
-    """The residual (B, 3, 1, 1) that takes a skin towards the expected one, and the gain (B, 3) of its linear channels.
+    """The residual (B, 4, 1, 1) that takes a skin towards the expected one, and the gain (B, 3) of its linear channels.
 
     A photo does not tell a light skin from much light, nor a red one from red light; the light divided by the gain
     leaves the picture as it was. What the recogniser sees of a person tells more of the skin than the photo's
@@ -137,7 +138,8 @@ def expected_tone(face_maps: Tensor, expected: Tensor, shown: Tensor, config: De
     wanted = (theirs / ours).log()
     grey = (_luminance(theirs) / _luminance(ours)).log()
     lift = (config.lightness * grey + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
-    return lift, _mean_linear((face_maps[:, :3] * lift.exp()).clamp(0, 1), weight) / ours
+    lift = torch.cat([lift, torch.zeros_like(lift[:, :1])], 1)
+    return lift, _mean_linear(with_detail(face_maps, lift)[:, :3], weight) / ours
 
 
 def _mean_linear(albedo: Tensor, weight: Tensor) -> Tensor:
@@ -151,11 +153,15 @@ def _luminance(color: Tensor) -> Tensor:
 
 
 def with_detail(face_maps: Tensor, residual: Tensor) -> Tensor:
-    """Maps (1, 9, S, S) in [0, 1] with the diffuse albedo times exp(residual), which is enlarged to them."""
-    if residual.shape[-1] != face_maps.shape[-1]:
+    """Maps (B, 9, S, S) in [0, 1] with a residual, which is enlarged to them.
+
+    residual: (B, 4, S', S') or (B, 4, 1, 1); the diffuse albedo is times exp of the first three channels, the specular
+    albedo plus the fourth.
+    """
+    if residual.shape[-1] not in (1, face_maps.shape[-1]):
         residual = functional.interpolate(residual, face_maps.shape[-1], mode="bicubic", align_corners=False)
-    albedo = (face_maps[:, :3] * residual.exp()).clamp(0.0, 1.0)
-    return torch.cat([albedo, face_maps[:, 3:]], 1)
+    albedo = (face_maps[:, :3] * residual[:, :3].exp()).clamp(0.0, 1.0)
+    return torch.cat([albedo, (face_maps[:, 3:6] + residual[:, 3:]).clamp(0.0, 1.0), face_maps[:, 6:]], 1)
 
 
 def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) -> Tensor:
@@ -178,8 +184,9 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
 
 
 def _residual(free: Tensor, shown: Tensor) -> Tensor:
-    """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all three channels (B, 3, 256, 256)."""
-    return (blurred(free, LIGHTNESS_BLUR) * shown).expand(-1, 3, -1, -1)
+    """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all of the albedo (B, 4, 256, 256)."""
+    lightness = blurred(free, LIGHTNESS_BLUR) * shown
+    return torch.cat([lightness.expand(-1, 3, -1, -1), torch.zeros_like(lightness)], 1)
 
 
 def _light_colour(light: Tensor) -> Tensor:

@@ -22,30 +22,25 @@ TURN = 0.05  # radians
 class IdentityViews:
     """A few views at a time, always in the same order. `shown`: how to cut each one's chips, and the photos in it."""
 
+    @torch.no_grad()
     def __init__(self, image: Tensor, chip_from_crop: Tensor, recogniser: Recogniser, count: int) -> None:
         """image: (B, 3, H, W) sRGB of the photos; chip_from_crop: (B, 2, 3), on the CPU; count: views at a time."""
-        self._image, self._chip_from_crop, self._recogniser = image, chip_from_crop, recogniser
-        self._moves = view_moves(recogniser.chip_size)
-        self._made: list[tuple[PhotoChips, IdentityFeatures]] = []
+        self._views: list[tuple[PhotoChips, IdentityFeatures]] = []
+        for move in view_moves(recogniser.chip_size):
+            linear, offset = move.split([2, 1], 1)
+            moved = linear @ chip_from_crop
+            moved[:, :, 2:] += offset
+            chips = PhotoChips(image, moved, recogniser.chip_size)
+            self._views.append((chips, recogniser(chips(image))))
         self._first, self._count = 0, count
 
     @property
     def shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
-        return [self._view((self._first + index) % COUNT) for index in range(self._count)]
+        return [self._views[(self._first + index) % COUNT] for index in range(self._count)]
 
     def advance(self) -> None:
         """On to the views that come next."""
         self._first += self._count
-
-    @torch.no_grad()
-    def _view(self, index: int) -> tuple[PhotoChips, IdentityFeatures]:
-        while len(self._made) <= index:  # the first time round
-            linear, offset = self._moves[len(self._made)].split([2, 1], 1)
-            moved = linear @ self._chip_from_crop
-            moved[:, :, 2:] += offset
-            chips = PhotoChips(self._image, moved, self._recogniser.chip_size)
-            self._made.append((chips, self._recogniser(chips(self._image))))
-        return self._made[index]
 
 
 def view_moves(size: int) -> Tensor:

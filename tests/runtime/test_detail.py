@@ -50,11 +50,17 @@ def shown_of(guide: PhotoGuidance, z: torch.Tensor) -> torch.Tensor:
     return texels_shown(guide, guide.models.face_maps(parts.texture), parts)
 
 
-def test_residual_scales_albedo_alone() -> None:
+def albedo_alone(residual: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(residual, (0, 0, 0, 0, 0, 1))
+
+
+def test_residual_scales_diffuse_and_shifts_specular_albedo() -> None:
     maps = torch.rand(1, 9, 32, 32) * 0.5
-    assert torch.equal(with_detail(maps, torch.zeros(1, 3, 16, 16)), maps)
-    doubled = with_detail(maps, torch.full((1, 3, 16, 16), 2.0).log())
+    assert torch.equal(with_detail(maps, torch.zeros(1, 4, 16, 16)), maps)
+    doubled = with_detail(maps, torch.tensor([2.0, 2.0, 2.0, 1.0]).log().view(1, 4, 1, 1).expand(-1, -1, 16, 16))
     assert torch.allclose(doubled[:, :3], 2 * maps[:, :3], atol=1e-5) and torch.equal(doubled[:, 3:], maps[:, 3:])
+    shinier = with_detail(maps, torch.tensor([0.0, 0.0, 0.0, 0.1]).view(1, 4, 1, 1))
+    assert torch.allclose(shinier[:, 3:6], maps[:, 3:6] + 0.1) and torch.equal(shinier[:, 6:], maps[:, 6:])
 
 
 def test_blur_keeps_the_mean_and_spreads_a_point() -> None:
@@ -131,15 +137,17 @@ def test_blotches_of_colour_are_calmed_and_lightness_stays() -> None:
     blotched = expected.clone()
     blotched[:, :3, 20:40] *= 0.7  # darker: stays
     blotched[:, 2, 30:34, 30:34] *= 1.4  # a blue blotch: goes
-    calmed = with_detail(blotched, calmed_chroma(blotched, expected, COLOUR))
+    calmed = with_detail(blotched, albedo_alone(calmed_chroma(blotched, expected, COLOUR)))
     log = lambda maps: maps[:, :3].log()  # noqa: E731
     hue = lambda maps: log(maps) - log(maps).mean(1, keepdim=True)  # noqa: E731
     assert (hue(calmed) - hue(expected)).abs().max() < 0.2 * (hue(blotched) - hue(expected)).abs().max()
     assert torch.allclose(log(calmed).mean(1), log(blotched).mean(1), atol=1e-5)
     reddish = expected.clone()
     reddish[:, 0] *= 1.3  # the whole face: stays on a photo in colour, goes on a grey one
-    assert torch.allclose(with_detail(reddish, calmed_chroma(reddish, expected, COLOUR)), reddish, atol=1e-5)
-    grey = with_detail(reddish, calmed_chroma(reddish, expected, ~COLOUR))
+    assert torch.allclose(
+        with_detail(reddish, albedo_alone(calmed_chroma(reddish, expected, COLOUR))), reddish, atol=1e-5
+    )
+    grey = with_detail(reddish, albedo_alone(calmed_chroma(reddish, expected, ~COLOUR)))
     assert torch.allclose(hue(grey), hue(expected), atol=1e-5)
 
 
@@ -182,12 +190,14 @@ def test_the_light_gives_back_what_the_skin_takes(pipeline: FitDiffPipeline, cro
     guide, z = guide_of(pipeline, crop), torch.zeros(1, 1, 67, 64)
     parts = guide.layout.split(guide.statistics.denormalise(z))
     face = guide.models.face_maps(parts.texture)
-    expected = torch.cat([(face[:, :3] * 1.3).clamp(0, 1), face[:, 3:]], 1)
+    expected = torch.cat([(face[:, :3] * 1.3).clamp(0, 1), face[:, 3:6] * 0.5, face[:, 6:]], 1)
     nothing = DetailConfig(steps=1, rate=0.0, coefficients_rate=0.0, lightness=1.0, hue=1.0)
     moved, residual = refine_detail(guide, z, nothing, expected)
     light = guide.layout.split(guide.statistics.denormalise(moved))
     lit = guide.estimate(with_detail(face, residual), light).image
     plain = guide.estimate(face, parts).image
-    assert float(residual.mean()) > 0.15
+    assert float(residual[:, :3].mean()) > 0.15
+    specular = with_detail(face, residual)[:, 3:6].mean(1)
+    assert torch.allclose(specular, expected[:, 3:6].mean(1), atol=1e-6)
     assert (lit - plain).abs().mean() < 0.02
     assert (guide.estimate(with_detail(face, residual), parts).image - plain).abs().mean() > 0.03

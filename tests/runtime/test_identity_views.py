@@ -63,7 +63,7 @@ def test_photo_and_rendering_are_seen_in_the_same_view(photos: Tensor) -> None:
         views.advance()
 
 
-def test_they_come_in_turn_and_are_made_once(photos: Tensor) -> None:
+def test_they_come_in_turn(photos: Tensor) -> None:
     recogniser = Means()
     views = views_of(photos, recogniser, 3)
     seen = []

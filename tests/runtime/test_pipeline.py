@@ -74,21 +74,20 @@ def sampled(pipeline: FitDiffPipeline, monkeypatch: pytest.MonkeyPatch) -> tuple
 def test_a_batch_changes_no_result(
     sampled: tuple[FitDiffPipeline, list[torch.Tensor]], crop: FaceCrop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Together and alone, with a seed each, in colour and grey. Sums of other lengths round in another order, and two
-    guided steps and Adam, which asks for a gradient's sign, make more of that; hence the tolerances."""
+    """Together and alone, with a seed each, in colour and grey. Sums of other lengths round in another order; one
+    guided step shows what that is, further ones and Adam, which asks for a gradient's sign, make more of it."""
     config = GuidanceConfig(start=0.0, interval=1, detail=DetailConfig(steps=2))
     monkeypatch.setitem(GUIDANCE_PRESETS, "full", config)
     pipeline, found = sampled
-    crops, options = people(crop), [AvatarOptions(steps=2, seed=seed, cfg=1.5) for seed in (3, 4, 5)]
+    crops, options = people(crop), [AvatarOptions(steps=1, seed=seed, cfg=1.5) for seed in (3, 4, 5)]
     together = pipeline.avatars(crops, options)
     alone = [pipeline.avatar(*pair) for pair in zip(crops, options, strict=True)]
     batch, *single = found
     error = (batch - torch.cat(single)).abs().amax((1, 2, 3))
     print(f"largest difference of z {error.tolist()}, largest z {float(batch.abs().max()):.1f}")
-    # Of numbers of about unit variance. Most differ by rounding; a pixel that another triangle takes makes more of it.
-    assert float(error.median()) < 2e-3 and float(error.max()) < 5e-2
+    assert float(error.max()) < 1e-4  # of numbers of about unit variance
     strangers = (batch[0] - batch[1:]).abs().amax((1, 2, 3))
-    assert float(strangers.min()) > 1.0
+    assert float(strangers.min()) > 0.1
     for one, other in zip(together, alone, strict=True):
         assert np.abs(one.avatar.vertices - other.avatar.vertices).max() < 1e-4  # metres
         albedo = np.abs(one.avatar.face_maps.diffuse_albedo - other.avatar.face_maps.diffuse_albedo)
@@ -97,7 +96,7 @@ def test_a_batch_changes_no_result(
         assert one.report.landmark_error == pytest.approx(other.report.landmark_error, abs=1e-4)
         assert one.report.pose is not None and other.report.pose is not None
         assert one.report.pose["rvec"] == pytest.approx(other.report.pose["rvec"], abs=1e-3)
-        assert len(one.report.guidance) == len(other.report.guidance) == 4
+        assert len(one.report.guidance) == len(other.report.guidance) == 3
         for row, expected in zip(one.report.guidance, other.report.guidance, strict=True):
             assert row == pytest.approx(expected, rel=2e-2, abs=1e-4)
         assert one.report.seed == other.report.seed and one.report.options["photos_at_once"] == 3
