@@ -3,8 +3,8 @@
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
 and nowhere else. It is held small and free of low frequencies; how light the skin is and of which hue is first moved
-towards what the prior expects, and a photo's cast of colour goes to the light. The specular albedo is the expected one:
-a photo hardly tells it. Shape, expression and light settle with it. Knows nothing of the sampling loop.
+towards what the prior expects, and a photo's cast of colour goes to the light. The specular albedo is a guess of
+the prior's: a photo hardly tells it. Shape, expression and light settle with it. Knows nothing of the sampling loop.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class DetailConfig:
     broad_sigma: float = 6.0  # texels of 256
     lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
+    specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
     settle: float = 0.4  # from this share of the steps on the rates shrink
@@ -65,8 +66,10 @@ def refine_detail(
         base = guide.models.face_maps(parts.texture)
         calm = torch.zeros_like(base[:, :4])
         if expected is not None:
-            specular = (expected[:, 3:6] - base[:, 3:6]).mean(1, keepdim=True)
-            calm = torch.cat([calmed_chroma(base, expected, guide.is_grey), specular], 1)
+            mean = guide.models.autoencoder.chart_mean[None, 3:6]
+            mean = functional.avg_pool2d(mean, mean.shape[-1] // base.shape[-1])
+            specular = torch.lerp(mean, expected[:, 3:6], config.specular) - base[:, 3:6]
+            calm = torch.cat([calmed_chroma(base, expected, guide.is_grey), specular.mean(1, keepdim=True)], 1)
             base = with_detail(base, calm)
     shown = texels_shown(guide, base, parts)
     if expected is not None:
