@@ -75,7 +75,7 @@ def fit_directly(
     adam = torch.optim.Adam([residual, coefficients], lr=config.learning_rate)
     totals: list[float] = []
     for _ in range(config.steps):
-        losses.views.advance()
+        losses.views.advance(config.guidance.detail.views)
         terms = losses.losses(estimate()[1])
         total = torch.stack([getattr(config.guidance, name) * value for name, value in terms.items()]).sum()
         totals.append(float(total.detach()))

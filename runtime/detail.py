@@ -34,12 +34,13 @@ class DetailConfig:
     """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone."""
 
     steps: int = 20
+    views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
     rate: float = 0.06  # of the logarithm of sRGB albedo, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
     size: float = 1.0  # penalty of the mean squared residual
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
     broad_sigma: float = 6.0  # texels of 256
-    lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
+    lightness: float = 0.85  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
@@ -94,7 +95,7 @@ def refine_detail(
                 penalty = _penalty(detail, config).sum()
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
-            guide.views.advance()
+            guide.views.advance(config.views)
             total, terms = guide.objective(guide.estimate(with_detail(base, detail), moved))
             held = (numbers - start).square().sum()
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()

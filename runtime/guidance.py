@@ -65,7 +65,7 @@ class GuidanceConfig:
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
-    views: int = 2  # in which the recogniser sees the face for one gradient; see `identity_views`
+    views: int = 1  # in which the recogniser sees the face for one gradient; see `identity_views`
     interval: int = 2  # guided steps from one gradient to the next; between them the last one is followed
     detail: DetailConfig = field(default_factory=DetailConfig)  # after the last step
 
@@ -109,7 +109,7 @@ class PhotoGuidance:
         self._landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices)
         # What of the photos never changes is worked out here: in the loop it would cost waits for the GPU.
         self._poses = PoseTracker(target.landmarks, target.landmark_weights, FOCAL, CROP_SIZE)
-        self.views = IdentityViews(target.image, target.chip_from_crop, models.recogniser, config.views)
+        self.views = IdentityViews(target.image, target.chip_from_crop, models.recogniser)
         self._patches = PhotoChips(target.image, target.mesh_from_crop, models.landmark_network.input_size)
         self._mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None].to(target.image)
         self.is_grey = torch.tensor(target.is_monochrome)[:, None, None, None].to(target.image.device)  # (B, 1, 1, 1)
@@ -173,7 +173,7 @@ class PhotoGuidance:
 
     def gradient(self, z_0: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of each photo's G at its own z_0, and the values of the terms and of G, (B,) each."""
-        self.views.advance()
+        self.views.advance(self.config.views)
         z = z_0.detach().requires_grad_(True)
         with torch.enable_grad():
             parts = self.layout.split(self.statistics.denormalise(z))

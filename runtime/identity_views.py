@@ -20,11 +20,11 @@ TURN = 0.05  # radians
 
 
 class IdentityViews:
-    """A few views at a time, always in the same order. `shown`: how to cut each one's chips, and the photos in it."""
+    """One or more views at a time, always in the same order."""
 
     @torch.no_grad()
-    def __init__(self, image: Tensor, chip_from_crop: Tensor, recogniser: Recogniser, count: int) -> None:
-        """image: (B, 3, H, W) sRGB of the photos; chip_from_crop: (B, 2, 3), on the CPU; count: views at a time."""
+    def __init__(self, image: Tensor, chip_from_crop: Tensor, recogniser: Recogniser) -> None:
+        """image: (B, 3, H, W) sRGB of the photos; chip_from_crop: (B, 2, 3), on the CPU."""
         self._views: list[tuple[PhotoChips, IdentityFeatures]] = []
         for move in view_moves(recogniser.chip_size):
             linear, offset = move.split([2, 1], 1)
@@ -32,15 +32,16 @@ class IdentityViews:
             moved[:, :, 2:] += offset
             chips = PhotoChips(image, moved, recogniser.chip_size)
             self._views.append((chips, recogniser(chips(image))))
-        self._first, self._count = 0, count
+        self._first, self._count = -1, 1  # the last one, until somebody goes on to the first
 
     @property
     def shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
+        """How to cut the chips of each view that is on now, and what the photos show in it."""
         return [self._views[(self._first + index) % COUNT] for index in range(self._count)]
 
-    def advance(self) -> None:
-        """On to the views that come next."""
-        self._first += self._count
+    def advance(self, count: int) -> None:
+        """On to the `count` views that come next."""
+        self._first, self._count = self._first + self._count, count
 
 
 def view_moves(size: int) -> Tensor:

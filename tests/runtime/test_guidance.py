@@ -107,7 +107,7 @@ def test_the_truth_costs_next_to_nothing(models: GuidanceModels, statistics: Lat
     _, at_truth = guide.gradient(true_latent())
     _, elsewhere = guide.gradient(torch.zeros_like(true_latent()))
     for term in TERMS:
-        assert at_truth[term] < 0.1 * elsewhere[term] + 1e-6, (term, at_truth[term], elsewhere[term])
+        assert at_truth[term] < 0.12 * elsewhere[term] + 1e-6, (term, at_truth[term], elsewhere[term])
 
 
 def test_gradient_agrees_with_finite_differences(

@@ -37,7 +37,9 @@ def photos() -> Tensor:
 
 def views_of(photos: Tensor, recogniser: Recogniser, count: int) -> IdentityViews:
     chip_from_crop = torch.tensor([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]).expand(2, 2, 3)
-    return IdentityViews(photos, chip_from_crop, recogniser, count)
+    views = IdentityViews(photos, chip_from_crop, recogniser)
+    views.advance(count)
+    return views
 
 
 def test_moves_are_small_and_half_of_them_mirror() -> None:
@@ -60,7 +62,7 @@ def test_photo_and_rendering_are_seen_in_the_same_view(photos: Tensor) -> None:
             left, right = wanted.embedding[:, 0], wanted.embedding[:, 1]
             assert ((left > right) if index % 2 else (right > left)).all()  # the second of two is mirrored
             assert torch.allclose(found[..., SIZE // 2 :].mean((1, 2, 3)), right, atol=1e-6)
-        views.advance()
+        views.advance(2)
 
 
 def test_they_come_in_turn(photos: Tensor) -> None:
@@ -70,14 +72,21 @@ def test_they_come_in_turn(photos: Tensor) -> None:
     for _ in range(COUNT):  # 3 times round
         seen.append([wanted.embedding for _, wanted in views.shown])
         assert all(torch.equal(a, b.embedding) for a, (_, b) in zip(seen[-1], views.shown, strict=True))
-        views.advance()
+        views.advance(3)
     assert recogniser.calls == COUNT
     flat = [embedding for row in seen for embedding in row]
     assert all(torch.equal(a, b) for a, b in zip(flat, flat[COUNT:], strict=False))
     assert not torch.equal(flat[0], flat[2])
+    fresh = views_of(photos, Means(), 1)
+    assert len(fresh.shown) == 1 and torch.equal(fresh.shown[0][1].embedding, flat[0])
+    fresh.advance(2)
+    assert [torch.equal(wanted.embedding, flat[1 + index]) for index, (_, wanted) in enumerate(fresh.shown)] == [
+        True
+    ] * 2
 
 
 def test_a_batch_changes_nothing(photos: Tensor) -> None:
-    alone = IdentityViews(photos[1:], torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]), Means(), 4)
+    alone = IdentityViews(photos[1:], torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]), Means())
+    alone.advance(4)
     for (_, one), (_, both) in zip(alone.shown, views_of(photos, Means(), 4).shown, strict=True):
         assert torch.equal(one.embedding[0], both.embedding[1])
