@@ -40,7 +40,7 @@ class DetailConfig:
     size: float = 1.0  # penalty of the mean squared residual
     broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
     broad_sigma: float = 6.0  # texels of 256
-    lightness: float = 0.85  # share of the way to the prior's expected skin, see `expected_tone`
+    lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
