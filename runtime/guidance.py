@@ -36,7 +36,7 @@ from .trace import span
 FOCAL = 2.5 * CROP_SIZE  # px: a head at about arm's length and a half, the usual portrait
 LinearGain = Callable[[Tensor, float], Tensor]
 """(gradient like z, alpha-bar) -> the same narrowed by the prior."""
-WHOLE_EVERY = 8  # decodings from one of the whole chart to the next
+WHOLE_EVERY = 16  # decodings from one of the whole chart to the next
 TERMS = ("identity", "identity_perceptual", "photometric", "landmarks", "perceptual")
 
 
@@ -57,7 +57,7 @@ class GuidanceConfig:
     identity_step: float = 0.15
     expression_step: float = 0.4
     light_step: float = 0.3
-    start: float = 0.1
+    start: float = 0.2
     settle: float = 0.7
     final_step: float = 0.15
     landmark_newton: float = 0.5  # share of the Gauss-Newton step on the landmarks that a step takes
