@@ -35,8 +35,23 @@ class IdentityViews:
         self._first, self._count = -1, 1  # the last one, until somebody goes on to the first
 
     @property
-    def shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
-        """How to cut the chips of each view that is on now, and what the photos show in it."""
+    def count(self) -> int:
+        """Views V that are on now."""
+        return self._count
+
+    def chips(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (V B, 3, S, S), view by view; differentiable in the image."""
+        return torch.cat([chips(image) for chips, _ in self._shown])
+
+    @property
+    def wanted(self) -> IdentityFeatures:
+        """What the photos show in these views, in the order of `chips`."""
+        features = [seen for _, seen in self._shown]
+        maps = tuple(torch.cat(found) for found in zip(*(seen.maps for seen in features), strict=True))
+        return IdentityFeatures(maps, torch.cat([seen.embedding for seen in features]))
+
+    @property
+    def _shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
         return [self._views[(self._first + index) % COUNT] for index in range(self._count)]
 
     def advance(self, count: int) -> None:
