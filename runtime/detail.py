@@ -49,10 +49,21 @@ class DetailConfig:
     decay: float = 0.8  # by so much a step
 
 
-def refine_detail(
-    guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expected: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Normalised z_0 (B, 1, 67, 64) -> z_0 with settled shape and light, residual (B, 4, 256, 256) for `with_detail`.
+@dataclass(frozen=True)
+class Detail:
+    """What the detail stage found.
+
+    z: (B, 1, 67, 64) normalised, its shape and light settled. residual: (B, 4, 256, 256) for `with_detail`.
+    face_maps: (B, 9, 256, 256) in [0, 1], those of z with the residual.
+    """
+
+    z: Tensor
+    residual: Tensor
+    face_maps: Tensor
+
+
+def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expected: Tensor | None = None) -> Detail:
+    """Normalised z_0 (B, 1, 67, 64) -> settled shape and light, and what the maps gain.
 
     Every step's terms are added to `guide.histories`, as steps that follow the sampler's. Adam and every penalty work
     number by number or photo by photo: the batch changes nothing.
@@ -108,7 +119,8 @@ def refine_detail(
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        return z, calm + _residual(free, shown)
+        detail = _residual(free, shown)
+        return Detail(z, calm + detail, with_detail(base, detail))
 
 
 def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tensor:

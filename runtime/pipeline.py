@@ -27,7 +27,7 @@ from ..rendering.renderer import HeadRenderer, mapped
 from ..rendering.shader import light_from_latent
 from .avatar_result import NO_FIT, AvatarOptions, AvatarResult, DecodedFace, Fit, avatar_result, timed
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
-from .detail import refine_detail, with_detail
+from .detail import Detail, refine_detail, with_detail
 from .devices import CPU, host_from_device
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
@@ -149,14 +149,15 @@ class FitDiffPipeline:
         guide = self._guidance(target, config) if config else None
         with clock.stage("sample"), span("sample"):
             z = self._sample(conditioning, options, guide, on_step)
-        residual = None
+        detail = None
         if guide and guide.config.detail.steps:
             with clock.stage("detail"), span("detail"):
-                z, residual = refine_detail(guide, z, guide.config.detail, self._expected_maps(conditioning))
+                detail = refine_detail(guide, z, guide.config.detail, self._expected_maps(conditioning))
+                z = detail.z
         with clock.stage("decode"), span("decode"):
             seen_by = guide or self._guidance(target, GuidanceConfig())
-            fits = self._measured(seen_by, z, residual, guide.histories if guide else None)
-            results = self._finished(z, options, crops, fits, residual, target.irises)
+            fits = self._measured(seen_by, z, detail, guide.histories if guide else None)
+            results = self._finished(z, options, crops, fits, detail.residual if detail else None, target.irises)
         return [timed(result, clock) for result in results]
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
@@ -229,7 +230,7 @@ class FitDiffPipeline:
         self,
         guide: PhotoGuidance,
         z: Tensor,
-        residual: Tensor | None,
+        detail: Detail | None,
         histories: Sequence[list[dict[str, float]]] | None,
     ) -> list[Fit]:
         """How the rendering of each z_0 (normalised) compares with its photo."""
@@ -237,8 +238,8 @@ class FitDiffPipeline:
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
         poses = guide.solved_poses(self.morphable(parts.identity, parts.expression))
         camera = crop_camera(*poses, device=self.device)
-        maps = self.models.face_maps(parts.texture)
-        estimate = guide.estimate(with_detail(maps, residual) if residual is not None else maps, parts, camera)
+        maps = detail.face_maps if detail else self.models.face_maps(parts.texture)
+        estimate = guide.estimate(maps, parts, camera)
         chips = warp_chip(estimate.image.clamp(0, 1), target.chip_from_crop, recogniser.chip_size)
         embedding = recogniser(chips).embedding
         points = project(camera, self.models.surface_points(estimate.vertices))[..., :2]

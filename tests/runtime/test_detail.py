@@ -99,7 +99,7 @@ def test_texels_shown_follow_the_mask_and_not_its_mirror(pipeline: FitDiffPipeli
 def test_detail_brings_the_photo_nearer_where_it_is_shown(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
     guide = guide_of(pipeline, crop)
     z = torch.zeros(1, 1, 67, 64)
-    _, residual = refine_detail(guide, z, DetailConfig(steps=8))
+    residual = refine_detail(guide, z, DetailConfig(steps=8)).residual
     losses = [row["total"] for row in guide.histories[0]]
     assert losses[-1] < 0.8 * losses[0] and len(losses) == 8
     hidden = shown_of(guide, z) == 0
@@ -114,7 +114,7 @@ def test_a_colour_cast_goes_into_the_light(pipeline: FitDiffPipeline, crop: Face
         image = crop.image.copy()
         image[..., 0] = np.clip(image[..., 0] * red, 0, 1)
         guide = guide_of(pipeline, replace(crop, image=image))
-        z, _ = refine_detail(guide, torch.zeros(1, 1, 67, 64), DetailConfig(steps=12))
+        z = refine_detail(guide, torch.zeros(1, 1, 67, 64), DetailConfig(steps=12)).z
         light = guide.layout.split(guide.statistics.denormalise(z)).light
         reds.append(float(light[0, [0, 3]].mean() - light[0, [1, 2, 4, 5]].mean()))
     assert reds[1] - reds[0] > 0.03
@@ -192,8 +192,10 @@ def test_the_light_gives_back_what_the_skin_takes(pipeline: FitDiffPipeline, cro
     face = guide.models.face_maps(parts.texture)
     expected = torch.cat([(face[:, :3] * 1.3).clamp(0, 1), face[:, 3:6] * 0.5, face[:, 6:]], 1)
     nothing = DetailConfig(steps=1, rate=0.0, coefficients_rate=0.0, lightness=1.0, hue=1.0, specular=0.25)
-    moved, residual = refine_detail(guide, z, nothing, expected)
-    light = guide.layout.split(guide.statistics.denormalise(moved))
+    found = refine_detail(guide, z, nothing, expected)
+    residual = found.residual
+    light = guide.layout.split(guide.statistics.denormalise(found.z))
+    assert torch.allclose(found.face_maps, with_detail(face, residual), atol=1e-6)
     lit = guide.estimate(with_detail(face, residual), light).image
     plain = guide.estimate(face, parts).image
     assert float(residual[:, :3].mean()) > 0.15
