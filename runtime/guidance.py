@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -109,7 +110,6 @@ class PhotoGuidance:
         self._landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices)
         # What of the photos never changes is worked out here: in the loop it would cost waits for the GPU.
         self._poses = PoseTracker(target.landmarks, target.landmark_weights, FOCAL, CROP_SIZE)
-        self.views = IdentityViews(target.image, target.chip_from_crop, models.recogniser)
         self._patches = PhotoChips(target.image, target.mesh_from_crop, models.landmark_network.input_size)
         self._mesh_scale = torch.linalg.det(target.mesh_from_crop[:, :, :2]).sqrt()[:, None, None].to(target.image)
         self.is_grey = torch.tensor(target.is_monochrome)[:, None, None, None].to(target.image.device)  # (B, 1, 1, 1)
@@ -120,6 +120,12 @@ class PhotoGuidance:
         self._around: Tensor | None = None
         self._followed: Tensor | None = None
         self._decoded = self._guided = 0
+
+    @cached_property
+    def views(self) -> IdentityViews:
+        """What the recogniser is shown; made when it is first asked for, as a measured photo needs none."""
+        target = self.target
+        return IdentityViews(target.image, target.chip_from_crop, self.models.recogniser)
 
     def __call__(self, z_0: Tensor, step: GuidanceStep) -> Tensor:
         """Wanted change of the normalised estimates z_0 (B, 1, 67, 64)."""

@@ -145,8 +145,8 @@ class FitDiffPipeline:
             alone = shared.condition == "last"
             seen = self.denoiser.conditioner.embedding_only(target.identity) if alone else target.identity
             conditioning = self._condition(seen, 1.0)
-        config = GUIDANCE_PRESETS[shared.guidance]
-        guide = self._guidance(target, config) if config else None
+            config = GUIDANCE_PRESETS[shared.guidance]
+            guide = self._guidance(target, config) if config else None
         with clock.stage("sample"), span("sample"):
             z = self._sample(conditioning, options, guide, on_step)
         detail = None

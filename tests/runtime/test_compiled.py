@@ -17,6 +17,7 @@ from fitdiff.engines.options import EngineOptions
 from fitdiff.engines.runner import Runner
 from fitdiff.errors import MissingError, UsageError
 from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
+from fitdiff.runtime.batched_runner import in_batches
 from fitdiff.runtime.compiled import compiled_pipeline
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
@@ -82,7 +83,7 @@ def test_engines_of_pytorch_make_the_same_face(plain: FitDiffPipeline, crop: Fac
 
     def make_runner(graph: Graph) -> Runner:
         made.append(graph.name)
-        return backend_named("eager").make_runner(graph, EngineOptions())
+        return in_batches(backend_named("eager").make_runner(graph, EngineOptions()), graph, 1)
 
     compiled = compile_models(graph_sources(plain.denoiser, plain.models), make_runner)
     assert sorted(made) == sorted(RUN_GRAPHS) and set(RUN_GRAPHS) <= set(GRAPH_NAMES)
