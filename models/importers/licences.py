@@ -37,9 +37,9 @@ FLAME = Licence(
     "LicenseRef-FLAME",
     False,
     """FLAME, Max Planck Institute for Intelligent Systems.
-The models of 2016 to 2023 are for scientific research that is not commercial. Its authors have also published an open
-edition under other terms, which a file does not tell apart: if you have that one, say so with --licence and
---commercial. Read the agreement that came with your copy: it, not this summary, is the licence.
+Taken to be for scientific research that is not commercial. Terms may differ between editions, and a file does not tell
+which it is: if yours allows more, say so with --licence and --commercial. Read the agreement that came with your copy:
+it, not this summary, is the licence.
 """,
 )
 ICT = Licence(
