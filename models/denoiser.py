@@ -35,7 +35,7 @@ class DenoiserConfig:
     layout: LatentLayout = field(default_factory=LatentLayout)
     schedule: DiffusionSchedule = field(default_factory=DiffusionSchedule)
     prior_components: int = 384
-    prior_grid: int = 2  # the recogniser's maps are averaged over grid x grid cells for the linear prior
+    prior_grid: int = 1  # the recogniser's maps are averaged over grid x grid cells for the linear prior
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ INPUT_CHANNELS = 2  # z_t and the linear prior's estimate of z_0
 class UNetConfig:
     """Sizes of the body and of its condition."""
 
-    base_channels: int = 32
+    base_channels: int = 16
     multipliers: tuple[int, ...] = (1, 2, 4, 6)
     blocks_per_level: int = 1
     attention_levels: tuple[int, ...] = (2, 3)

@@ -15,7 +15,7 @@ from ..assets.atlas_layout import ATLAS_SIZE, EYE_EXPONENT
 from .blur import blurred
 
 _MARGIN = 4  # texels of a 1024 atlas between the chart and its rectangle
-_IRIS, _PUPIL = 0.47, 0.16  # radians from the gaze: 11.8 mm across on an eyeball of 25 mm, a third of it pupil
+_IRIS, _PUPIL = 0.42, 0.14  # radians from the gaze: 11.8 mm across on the model's eyeball of 29 mm, a third of it pupil
 _SCLERA = (0.52, 0.48, 0.455)  # linear albedo in front
 _CORNER = (0.42, 0.26, 0.22)  # and towards the corners
 _SHADE = 0.62  # of the face's light reaches the eye between its lids

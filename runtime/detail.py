@@ -2,9 +2,10 @@
 
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
-and nowhere else. It is held small and free of low frequencies; how light the skin is and of which hue is first moved
-towards what the prior expects, and a photo's cast of colour goes to the light. The specular albedo is a guess of
-the prior's: a photo hardly tells it. Shape, expression and light settle with it. Knows nothing of the sampling loop.
+and nowhere else. It is held small and free of low frequencies; how light the skin is, of which hue and how its lightness
+varies broadly is first moved towards what the prior expects, and a photo's cast of colour goes to the light. The specular
+albedo is a guess of the prior's: a photo hardly tells it. Shape, expression and light settle with it. Knows nothing of
+the sampling loop.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 DISPLAY_GAMMA = 2.2  # linear light goes about with this power of sRGB values
+DARKEST = 0.003  # linear luminance that logarithms still tell apart
 LIGHTNESS_BLUR = 0.9  # texels of 256: speckle is no skin
 
 
@@ -42,6 +44,7 @@ class DetailConfig:
     broad_sigma: float = 6.0  # texels of 256
     lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
+    shading_sigma: float = 16.0  # texels of 256: broader changes of lightness over the face are the expected face's
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
@@ -70,26 +73,31 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
 
     Args:
         expected: (B, 9, 256, 256), the faces that the prior expects of these people: colours go towards them (see
-            `calmed_chroma` and `expected_tone`), specular albedo is theirs. None leaves the decoder's as they are.
+            `calmed_chroma`, `expected_tone` and `broad_lightness`), specular albedo is theirs. None leaves the
+            decoder's as they are.
     """
     layout = LatentLayout()
     with torch.no_grad():
         parts = layout.split(guide.statistics.denormalise(z_0))
-        base = guide.models.face_maps(parts.texture)
+        base = decoded = guide.models.face_maps(parts.texture)
         calm = torch.zeros_like(base[:, :4])
         if expected is not None:
             mean = guide.models.autoencoder.chart_mean[None, 3:6]
             mean = functional.avg_pool2d(mean, mean.shape[-1] // base.shape[-1])
             specular = torch.lerp(mean, expected[:, 3:6], config.specular) - base[:, 3:6]
             calm = torch.cat([calmed_chroma(base, expected, guide.is_grey), specular.mean(1, keepdim=True)], 1)
-            base = with_detail(base, calm)
+            base = with_detail(decoded, calm)
     shown = texels_shown(guide, base, parts)
     if expected is not None:
         with torch.no_grad():
             tone, gain = expected_tone(base, expected, shown, config)
-            base, calm = with_detail(base, tone), calm + tone
+            calm = calm + tone
+            calm = calm + broad_lightness(with_detail(decoded, calm), expected, shown, config.shading_sigma)
+            base = with_detail(decoded, calm)
             light = torch.cat([parts.light[:, :6] - gain.log().repeat(1, 2), parts.light[:, 6:]], 1)
-            z_0 = guide.statistics.normalise(layout.join(replace(parts, light=light)))
+            parts = replace(parts, light=light)
+            z_0 = guide.statistics.normalise(layout.join(parts))
+        shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
     free = torch.zeros_like(base[:, :1]).requires_grad_()
@@ -156,6 +164,26 @@ def expected_tone(face_maps: Tensor, expected: Tensor, shown: Tensor, config: De
     lift = (config.lightness * grey + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
     lift = torch.cat([lift, torch.zeros_like(lift[:, :1])], 1)
     return lift, _mean_linear(with_detail(face_maps, lift)[:, :3], weight) / ours
+
+
+def broad_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, sigma: float) -> Tensor:
+    """The residual (B, 4, S, S) that makes lightness vary broadly over the face as it does on the expected one.
+
+    What guidance moves there is mostly the light's: a bright forehead, a dark side. The mean over `shown` stays.
+
+    Args:
+        face_maps, expected: (B, 9, S, S) in [0, 1].
+        shown: (B, 1, S, S), the texels that count for the mean.
+        sigma: texels; what is finer stays as it is.
+    """
+    ours, theirs = (
+        luminance(linear_from_srgb(maps[:, :3])).clamp_min(DARKEST).log() / DISPLAY_GAMMA
+        for maps in (face_maps, expected)
+    )
+    broad = blurred(theirs - ours, sigma)
+    weight = shown + 1e-6
+    broad = broad - (broad * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
+    return torch.cat([broad.expand(-1, 3, -1, -1), torch.zeros_like(broad)], 1)
 
 
 def _mean_linear(albedo: Tensor, weight: Tensor) -> Tensor:

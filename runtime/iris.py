@@ -23,6 +23,7 @@ from .iris_circle import EYE_WIDTH, EyePatch, IrisCircle, cut_eye, find_iris
 
 _CONTOURS = {"left": LEFT_EYE, "right": RIGHT_EYE}  # the character's
 _LEAST_CONFIDENCE = 0.15  # below it the measured colour is not believed
+_BROWN_CONFIDENCE = 0.02  # what brown counts in a picture of the eyes, beside what is measured
 _WHITE = np.array([0.52, 0.48, 0.455])  # linear albedo of a sclera
 _DARK, _BRIGHT = 0.008, 0.22  # luminance of irises, linear
 _DIAMETERS = (0.0094, 0.0120)  # metres
@@ -72,8 +73,13 @@ def iris_from_crop(crop: FaceCrop, avatar: Avatar) -> Iris:
 
 
 def iris_shade(crop: FaceCrop) -> npt.NDArray[np.float64]:
-    """(3,) linear albedo of the irises as the photo shows them, grey on a monochrome one; brown where it does not."""
-    color, _ = _believed_color(_eyes(crop))
+    """(3,) linear albedo of the irises as the photo shows them, grey on a monochrome one; brown where it does not.
+
+    For pictures beside the photo: an eye a few pixels wide is believed here, where `iris_from_crop` takes brown.
+    """
+    eyes = _eyes(crop)
+    weights = np.array([*(eye.confidence for eye in eyes), _BROWN_CONFIDENCE])
+    color = np.exp(np.average(np.log([*(eye.color for eye in eyes), _BROWN]), axis=0, weights=weights))
     return np.full(3, color @ _LUMINANCE) if crop.is_monochrome else color
 
 

@@ -13,6 +13,7 @@ from fitdiff.runtime import pipeline as pipeline_module
 from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.detail import (
     DetailConfig,
+    broad_lightness,
     calmed_chroma,
     expected_tone,
     refine_detail,
@@ -183,6 +184,24 @@ def test_hue_goes_to_the_expected_one_and_lightness_stays() -> None:
     assert float(ratio(moved)) == pytest.approx(0.6 / 0.35, rel=0.05)
     light = [float(luminance(linear_from_srgb(maps[:, :3])).mean()) for maps in (ours, moved)]
     assert light[1] == pytest.approx(light[0], rel=0.05)
+
+
+def test_broad_changes_of_lightness_are_the_expected_faces_and_marks_stay() -> None:
+    expected = torch.full((1, 9, 256, 256), 0.5)
+    ramp = torch.linspace(0.7, 1.4, 256)
+    shaded = expected.clone()
+    shaded[:, :3] *= ramp  # a dark right side, as a light from the left leaves it
+    shaded[:, :3, 100:104, 60:64] *= 0.6  # a mole
+    shown = torch.zeros(1, 1, 256, 256)
+    shown[..., 40:200, 40:200] = 1.0
+    found = broad_lightness(shaded, expected, shown, 16.0)
+    assert torch.equal(found[:, 0], found[:, 2]) and not found[:, 3].any()
+    assert abs(float((found[:, :1] * shown).mean())) < 1e-5
+    settled = with_detail(shaded, found)[0, 1]
+    across = lambda maps: float(maps[150:180, 180:220].mean() / maps[150:180, 40:80].mean())  # noqa: E731
+    assert across(shaded[0, 1]) > 1.3 and across(settled) == pytest.approx(1.0, abs=0.05)
+    mole = lambda maps: float(maps[100:104, 60:64].mean() / maps[110:114, 60:64].mean())  # noqa: E731
+    assert mole(settled) == pytest.approx(mole(shaded[0, 1]), abs=0.05)
 
 
 def test_the_light_gives_back_what_the_skin_takes(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:

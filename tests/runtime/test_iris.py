@@ -22,7 +22,7 @@ from fitdiff.rendering.shader import Light
 from fitdiff.runtime.avatar import BROWN_IRIS, Avatar, Iris
 from fitdiff.runtime.avatar_maps import head_maps_from_tensors, reflectance_maps
 from fitdiff.runtime.face_crop import FaceCrop, framing_transform
-from fitdiff.runtime.iris import iris_from_crop, measure_eye
+from fitdiff.runtime.iris import iris_from_crop, iris_shade, measure_eye
 from fitdiff.runtime.iris_circle import cut_eye, find_iris
 
 SIDE, FOCAL = 900, 2250.0  # px of the photo
@@ -153,6 +153,25 @@ def test_one_closed_eye_leaves_the_other(photos: dict[str, np.ndarray], avatar: 
     assert measure_eye(crop, "left").confidence < 0.1 < measure_eye(crop, "right").confidence
     _, _, blue = iris_from_crop(crop, avatar).color
     assert blue > 0.45
+
+
+def test_a_picture_believes_small_eyes_too(
+    photos: dict[str, np.ndarray], avatar: Avatar, model: MorphableModel
+) -> None:
+    def shade(photo: np.ndarray, side: int, monochrome: bool = False) -> np.ndarray:
+        crop = crop_of(photo, model, monochrome)
+        small = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
+        shrunk = crop.crop_from_photo.copy()
+        shrunk[:, :2] *= SIDE / side
+        return iris_shade(replace(crop, photo=small, crop_from_photo=shrunk))
+
+    for side in (SIDE, 260):  # eyes 13 px wide
+        blue, brown = shade(photos["blue"], side), shade(photos["brown"], side)
+        assert blue[2] > 1.2 * blue[0] and brown[0] > 1.5 * brown[2]
+    grey = shade(photos["blue"], SIDE, monochrome=True)
+    assert np.ptp(grey) == 0 and grey[0] > 0.05
+    nothing = shade(np.full_like(photos["blue"], 128), SIDE)
+    assert nothing[0] > nothing[2]  # brown
 
 
 def test_brown_where_nothing_is_to_be_seen(
