@@ -35,7 +35,7 @@ LIGHTNESS_BLUR = 0.9  # texels of 256: speckle is no skin
 class DetailConfig:
     """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone."""
 
-    steps: int = 20
+    steps: int = 40
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
     rate: float = 0.06  # of the logarithm of sRGB albedo, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
@@ -49,7 +49,7 @@ class DetailConfig:
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
     settle: float = 0.4  # from this share of the steps on the rates shrink
-    decay: float = 0.8  # by so much a step
+    decay: float = 0.88  # by so much a step
 
 
 @dataclass(frozen=True)

@@ -67,14 +67,14 @@ class GuidanceConfig:
     momentum: float = 0.6
     inner_steps: int = 1
     views: int = 1  # in which the recogniser sees the face for one gradient; see `identity_views`
-    interval: int = 2  # guided steps from one gradient to the next; between them the last one is followed
+    interval: int = 3  # guided steps from one gradient to the next; between them the last one is followed
     detail: DetailConfig = field(default_factory=DetailConfig)  # after the last step
 
 
 GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
     "full": GuidanceConfig(),
-    "thorough": GuidanceConfig(interval=1),  # a gradient at every guided step
-    "fast": GuidanceConfig(interval=3, detail=DetailConfig(steps=14)),
+    "thorough": GuidanceConfig(interval=2, detail=DetailConfig(steps=64, decay=0.925)),
+    "fast": GuidanceConfig(interval=4, detail=DetailConfig(steps=20, decay=0.8)),
     "latent": GuidanceConfig(detail=DetailConfig(steps=0)),  # the paper's: nothing but z is guided
     "none": None,
 }
