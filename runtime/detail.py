@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DISPLAY_GAMMA = 2.2  # linear light goes about with this power of sRGB values
 DARKEST = 0.003  # linear luminance that logarithms still tell apart
+SHINE = 0.2  # logarithm of sRGB albedo: a residual comes no further above the skin around it
 LIGHTNESS_BLUR = 0.9  # texels of 256: speckle is no skin
 
 
@@ -110,7 +111,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
                 for group in optimiser.param_groups:
                     group["lr"] *= config.decay
             with span("residual", "pytorch"):
-                detail = _residual(free, shown)
+                detail = _residual(free, shown, config.shading_sigma)
                 penalty = _penalty(detail, config).sum()
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
@@ -127,7 +128,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        detail = _residual(free, shown)
+        detail = _residual(free, shown, config.shading_sigma)
         return Detail(z, calm + detail, with_detail(base, detail))
 
 
@@ -227,9 +228,16 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     return (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
 
 
-def _residual(free: Tensor, shown: Tensor) -> Tensor:
-    """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all of the albedo (B, 4, 256, 256)."""
-    lightness = blurred(free, LIGHTNESS_BLUR) * shown
+def _residual(free: Tensor, shown: Tensor, sigma: float) -> Tensor:
+    """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all of the albedo (B, 4, 256, 256).
+
+    Without what is broader than `sigma`: the face would be a mask, lighter or darker than the skin that does not show.
+    What is far lighter than the skin around it is shine, and held back.
+    """
+    fine = blurred(free, LIGHTNESS_BLUR)
+    fine = torch.where(fine > 0, SHINE * (fine / SHINE).tanh(), fine)
+    broad = blurred(fine * shown, sigma) / blurred(shown, sigma).clamp_min(1e-3)
+    lightness = (fine - broad) * shown
     return torch.cat([lightness.expand(-1, 3, -1, -1), torch.zeros_like(lightness)], 1)
 
 

@@ -107,6 +107,10 @@ def test_detail_brings_the_photo_nearer_where_it_is_shown(pipeline: FitDiffPipel
     assert hidden.any() and not residual[hidden.expand_as(residual)].any()
     assert float(residual.abs().max()) > 0.02
     assert torch.equal(residual[:, 0], residual[:, 2])  # lightness alone
+    shown = shown_of(guide, z)
+    broad = blurred(residual[:, :1], 16.0) / blurred(shown, 16.0).clamp_min(1e-3)
+    assert (broad * shown).abs().max() < 0.1 * residual.abs().max()  # the face is no mask
+    assert residual.max() < 0.8 * -residual.min()  # shine is held back
 
 
 def test_a_colour_cast_goes_into_the_light(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
