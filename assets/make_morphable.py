@@ -32,8 +32,8 @@ _HELPERS = {
     "helper-l-eyelashes-1": "lashes", "helper-l-eyelashes-2": "lashes",
     "helper-r-eyelashes-1": "lashes", "helper-r-eyelashes-2": "lashes",
 }  # fmt: skip
-# Decimetres, up and forward: MakeHuman's upper incisors end above the lip line and its tongue fills what a smile opens. Here
-# they only have to look right in pictures; the exporter fits teeth to each mouth.
+# Decimetres, up and forward: MakeHuman's upper incisors end above the lip line and its tongue fills what a smile opens.
+# Here they only have to look right in pictures; the exporter fits teeth to each mouth.
 _PLACED = {"helper-upper-teeth": (-0.03, 0.0), "helper-tongue": (-0.05, -0.04)}
 CC0 = """CC0 1.0 Universal (public domain dedication).
 The base mesh, the shape targets and the face units are MakeHuman's, dedicated to the public domain by their

@@ -2,10 +2,10 @@
 
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
-and nowhere else. It is held small and free of low frequencies; how light the skin is, of which hue and how its lightness
-varies broadly is first moved towards what the prior expects, and a photo's cast of colour goes to the light. The specular
-albedo is a guess of the prior's: a photo hardly tells it. Shape, expression and light settle with it. Knows nothing of
-the sampling loop.
+and nowhere else. It is held small and has no low frequencies; how light the skin is, of which hue and how its
+lightness varies broadly is first moved towards what the prior expects, and a photo's cast of colour goes to the light.
+The specular albedo is a guess of the prior's: a photo hardly tells it. Shape, expression and light settle with it.
+Knows nothing of the sampling loop.
 """
 
 from __future__ import annotations
