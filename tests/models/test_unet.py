@@ -161,7 +161,7 @@ def test_the_default_size() -> None:
     model = FitDiffDenoiser()
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} million parameters")
-    assert 6e6 < parameters < 9e6
+    assert 2e6 < parameters < 4e6
     assert isinstance(model.denoiser, Denoiser)
 
 
