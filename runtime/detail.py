@@ -99,6 +99,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             parts = replace(parts, light=light)
             z_0 = guide.statistics.normalise(layout.join(parts))
         shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
+    around = blurred(shown, config.shading_sigma).clamp_min(1e-3)
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
     free = torch.zeros_like(base[:, :1]).requires_grad_()
@@ -111,7 +112,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
                 for group in optimiser.param_groups:
                     group["lr"] *= config.decay
             with span("residual", "pytorch"):
-                detail = _residual(free, shown, config.shading_sigma)
+                detail = _residual(free, shown, around, config.shading_sigma)
                 penalty = _penalty(detail, config).sum()
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
@@ -128,7 +129,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        detail = _residual(free, shown, config.shading_sigma)
+        detail = _residual(free, shown, around, config.shading_sigma)
         return Detail(z, calm + detail, with_detail(base, detail))
 
 
@@ -228,15 +229,15 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     return (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
 
 
-def _residual(free: Tensor, shown: Tensor, sigma: float) -> Tensor:
+def _residual(free: Tensor, shown: Tensor, around: Tensor, sigma: float) -> Tensor:
     """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all of the albedo (B, 4, 256, 256).
 
     Without what is broader than `sigma`: the face would be a mask, lighter or darker than the skin that does not show.
-    What is far lighter than the skin around it is shine, and held back.
+    What is far lighter than the skin around it is shine, and held back. around: `shown`, blurred by `sigma`.
     """
     fine = blurred(free, LIGHTNESS_BLUR)
     fine = torch.where(fine > 0, SHINE * (fine / SHINE).tanh(), fine)
-    broad = blurred(fine * shown, sigma) / blurred(shown, sigma).clamp_min(1e-3)
+    broad = blurred(fine * shown, sigma) / around
     lightness = (fine - broad) * shown
     return torch.cat([lightness.expand(-1, 3, -1, -1), torch.zeros_like(lightness)], 1)
 
