@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +167,7 @@ class BranchedAutoencoder(nn.Module):
 
     chart_mean: Tensor  # (9, chart, chart) in [0, 1], mean of the training charts
     chart_spread: Tensor  # (9, 1, 1) standard deviation of the training charts about that mean
+    lightness_spread: Tensor  # (3, 128, 128) how far their lightness departs from it; see `rendering.lightness`
 
     def __init__(self, config: AutoencoderConfig | None = None) -> None:
         super().__init__()
@@ -179,6 +180,8 @@ class BranchedAutoencoder(nn.Module):
         self.position = nn.Parameter(_waves(self.config.position_channels, cells))
         self.register_buffer("chart_mean", torch.full((MAP_CHANNELS, size, size), 0.5))
         self.register_buffer("chart_spread", torch.full((MAP_CHANNELS, 1, 1), 0.15))
+        self.register_buffer("lightness_spread", torch.zeros(3, size // 4, size // 4))
+        self.register_load_state_dict_pre_hook(_without_lightness_spread)
 
     @property
     def latent_size(self) -> int:
@@ -238,6 +241,11 @@ class BranchedAutoencoder(nn.Module):
 
     def _mean(self, origin: Origin, height: int, width: int) -> Tensor:
         return _crop(self.chart_mean, origin, height, width, LATENT_STRIDE)
+
+
+def _without_lightness_spread(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints of before have none: then nothing is known of it, and its users' least values hold."""
+    values.setdefault(f"{prefix}lightness_spread", cast(BranchedAutoencoder, model).lightness_spread)
 
 
 def _crop(chart: Tensor, origin: Origin, height: int, width: int, stride: int) -> Tensor:

@@ -2,9 +2,10 @@
 
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
-and nowhere else. It is held small and has no low frequencies; how light the skin is, of which hue and how its
-lightness varies broadly is first moved towards what the prior expects, and a photo's cast of colour goes to the light.
-The specular albedo is a guess of the prior's: a photo hardly tells it. Shape, expression and light settle with it.
+and nowhere else. It is measured in what faces differ by, place by place and scale by scale: a brow is free, a blotch on
+a cheek is not. Before that the sampled face is settled in the same way: how light the skin is, of which hue and how its
+lightness varies broadly comes from the prior, and a photo's cast of colour goes to the light. The specular albedo is a
+guess of the prior's: a photo hardly tells it. Shape, expression and light settle with it.
 Knows nothing of the sampling loop.
 """
 
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from ..models.latent import LatentLayout, LatentParts
 from ..rendering.blur import blurred
+from ..rendering.lightness import BROADEST, DISPLAY_GAMMA, EDGES, lightness, lightness_bands
 from ..rendering.shader import linear_from_srgb, luminance
 from .trace import span
 
@@ -26,31 +28,33 @@ if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
-DISPLAY_GAMMA = 2.2  # linear light goes about with this power of sRGB values
-DARKEST = 0.003  # linear luminance that logarithms still tell apart
-SHINE = 0.2  # logarithm of sRGB albedo: a residual comes no further above the skin around it
-LIGHTNESS_BLUR = 0.9  # texels of 256: speckle is no skin
+OPENING = 25  # texels of 256: eyes and an open mouth are no larger
+LEAST_SPREAD = (0.016, 0.011, 0.006)  # of the bands of lightness: faces that were drawn have few wrinkles
+BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
+OFTEN = 2.0  # spreads: what departs by more costs no more than in proportion
 
 
 @dataclass(frozen=True)
 class DetailConfig:
-    """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone."""
+    """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone.
 
-    steps: int = 40
+    Bands are those of `rendering.lightness`; a spread is how far faces differ there, see `spread_of_faces`.
+    """
+
+    steps: int = 64
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
-    rate: float = 0.06  # of the logarithm of sRGB albedo, a step
+    rate: float = 1.0  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
-    size: float = 1.0  # penalty of the mean squared residual
-    broad: float = 30.0  # penalty of what of it is smoother than `broad_sigma`
-    broad_sigma: float = 6.0  # texels of 256
+    size: float = 0.01  # penalty of a residual of a spread in one band
+    brightest: float = 3.0  # spreads: a residual gets no lighter than that; what would is shine
+    kept: float = 2.0  # spreads: what the sampled face departs from the expected one by; more is light
     lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
-    shading_sigma: float = 16.0  # texels of 256: broader changes of lightness over the face are the expected face's
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
     settle: float = 0.4  # from this share of the steps on the rates shrink
-    decay: float = 0.88  # by so much a step
+    decay: float = 0.925  # by so much a step
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
 
     Args:
         expected: (B, 9, 256, 256), the faces that the prior expects of these people: colours go towards them (see
-            `calmed_chroma`, `expected_tone` and `broad_lightness`), specular albedo is theirs. None leaves the
+            `calmed_chroma`, `expected_tone` and `calmed_lightness`), specular albedo is theirs. None leaves the
             decoder's as they are.
     """
     layout = LatentLayout()
@@ -88,21 +92,22 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             specular = torch.lerp(mean, expected[:, 3:6], config.specular) - base[:, 3:6]
             calm = torch.cat([calmed_chroma(base, expected, guide.is_grey), specular.mean(1, keepdim=True)], 1)
             base = with_detail(decoded, calm)
+    spread = spread_of_faces(guide, base.shape[-1])
     shown = texels_shown(guide, base, parts)
     if expected is not None:
         with torch.no_grad():
             tone, gain = expected_tone(base, expected, shown, config)
             calm = calm + tone
-            calm = calm + broad_lightness(with_detail(decoded, calm), expected, shown, config.shading_sigma)
+            calm = calm + calmed_lightness(with_detail(decoded, calm), expected, shown, config.kept * spread)
             base = with_detail(decoded, calm)
             light = torch.cat([parts.light[:, :6] - gain.log().repeat(1, 2), parts.light[:, 6:]], 1)
             parts = replace(parts, light=light)
             z_0 = guide.statistics.normalise(layout.join(parts))
         shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
-    around = blurred(shown, config.shading_sigma).clamp_min(1e-3)
+    residual = _Residual(shown, spread, config)
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
-    free = torch.zeros_like(base[:, :1]).requires_grad_()
+    free = torch.zeros_like(base[:, : len(LEAST_SPREAD)]).requires_grad_()
     rates = [(free, config.rate), (numbers, config.coefficients_rate)]
     optimiser = torch.optim.Adam([{"params": [x], "lr": rate} for x, rate in rates], betas=(0.8, 0.95))
     begun = guide.last_step + 1
@@ -112,15 +117,14 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
                 for group in optimiser.param_groups:
                     group["lr"] *= config.decay
             with span("residual", "pytorch"):
-                detail = _residual(free, shown, around, config.shading_sigma)
-                penalty = _penalty(detail, config).sum()
+                detail, penalty = residual(free)
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = layout.split(guide.statistics.denormalise(z))
             guide.views.advance(config.views)
             total, terms = guide.objective(guide.estimate(with_detail(base, detail), moved))
             held = (numbers - start).square().sum()
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
-            total = total + penalty + config.hold * held
+            total = total + penalty.sum() + config.hold * held
             optimiser.zero_grad()
             with span("gradient", "pytorch"):
                 total.backward()
@@ -129,7 +133,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
         z = torch.cat([texture, numbers], 1).view_as(z_0)
-        detail = _residual(free, shown, around, config.shading_sigma)
+        detail, _ = residual(free)
         return Detail(z, calm + detail, with_detail(base, detail))
 
 
@@ -168,24 +172,31 @@ def expected_tone(face_maps: Tensor, expected: Tensor, shown: Tensor, config: De
     return lift, _mean_linear(with_detail(face_maps, lift)[:, :3], weight) / ours
 
 
-def broad_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, sigma: float) -> Tensor:
-    """The residual (B, 4, S, S) that makes lightness vary broadly over the face as it does on the expected one.
+def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: Tensor) -> Tensor:
+    """The residual (B, 4, S, S) that makes lightness vary over the face as it does on faces, about the expected one.
 
-    What guidance moves there is mostly the light's: a bright forehead, a dark side. The mean over `shown` stays.
+    What guidance moves broadly is mostly the light's: a bright forehead, a dark side. What departs from the expected
+    face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile. The mean over
+    `shown` stays.
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
         shown: (B, 1, S, S), the texels that count for the mean.
-        sigma: texels; what is finer stays as it is.
+        kept: (1, 3, S, S): departures in the bands come no further than that; small ones stay as they are.
     """
-    ours, theirs = (
-        luminance(linear_from_srgb(maps[:, :3])).clamp_min(DARKEST).log() / DISPLAY_GAMMA
-        for maps in (face_maps, expected)
-    )
-    broad = blurred(theirs - ours, sigma)
+    departure = lightness(face_maps[:, :3]) - lightness(expected[:, :3])
+    bands = kept * (lightness_bands(departure) / kept).tanh()
+    change = bands.sum(1, keepdim=True) - departure
     weight = shown + 1e-6
-    broad = broad - (broad * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
-    return torch.cat([broad.expand(-1, 3, -1, -1), torch.zeros_like(broad)], 1)
+    change = change - (change * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
+    return torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
+
+
+def spread_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
+    """(1, 3, size, size): how far the lightness of faces departs from their mean in each band, texel by texel."""
+    known = guide.models.autoencoder.lightness_spread[None]
+    least = known.new_tensor(LEAST_SPREAD)[None, :, None, None]
+    return functional.interpolate(known, size, mode="bilinear", align_corners=False).maximum(least)
 
 
 def _mean_linear(albedo: Tensor, weight: Tensor) -> Tensor:
@@ -226,30 +237,36 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     typical = all_skin.masked_fill(~above_mean, torch.nan).flatten(1).nanmedian(1).values[:, None, None, None]
     dense = (2 * all_skin / typical - 0.2).clamp(0, 1)  # grazing views show little
     share = bare / (all_skin + 1e-6) * dense
-    return (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
+    inside = (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
+    # Where the face ends, in hair or at its outline, it fades out more slowly: eyes and mouth are no such end.
+    whole = -functional.max_pool2d(-functional.max_pool2d(share, OPENING, 1, OPENING // 2), OPENING, 1, OPENING // 2)
+    return inside * (2.0 * blurred(whole, 6.0) - 1.0).clamp(0, 1)
 
 
-def _residual(free: Tensor, shown: Tensor, around: Tensor, sigma: float) -> Tensor:
-    """What is free (B, 1, 256, 256), smoothed, where it shows; the same for all of the albedo (B, 4, 256, 256).
+class _Residual:
+    """What is free, in spreads of each band, as a residual where the photo shows skin."""
 
-    Without what is broader than `sigma`: the face would be a mask, lighter or darker than the skin that does not show.
-    What is far lighter than the skin around it is shine, and held back. around: `shown`, blurred by `sigma`.
-    """
-    fine = blurred(free, LIGHTNESS_BLUR)
-    fine = torch.where(fine > 0, SHINE * (fine / SHINE).tanh(), fine)
-    broad = blurred(fine * shown, sigma) / around
-    lightness = (fine - broad) * shown
-    return torch.cat([lightness.expand(-1, 3, -1, -1), torch.zeros_like(lightness)], 1)
+    def __init__(self, shown: Tensor, spread: Tensor, config: DetailConfig) -> None:
+        self.shown, self.spread, self.config = shown, spread, config
+        self.around = blurred(shown, BROADEST).clamp_min(1e-3)
+
+    def __call__(self, free: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 256, 256) -> (B, 4, 256, 256), the same for all of the albedo, and its penalty (B,).
+
+        Without what is broader than the bands: the face would be a mask, lighter or darker than what does not show.
+        """
+        bands = torch.cat([blurred(one, sigma) for one, sigma in zip(free.split(1, 1), BLURS, strict=True)], 1)
+        bright = self.config.brightest
+        bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
+        rare = OFTEN**2 * 2 * ((1 + (bands / OFTEN).square()).sqrt() - 1)
+        lightness = (bands * self.spread).sum(1, keepdim=True)
+        broad = blurred(lightness * self.shown, BROADEST) / self.around
+        lightness = (lightness - broad) * self.shown
+        residual = torch.cat([lightness.expand(-1, 3, -1, -1), torch.zeros_like(lightness)], 1)
+        return residual, self.config.size * rare.mean((2, 3)).sum(1)
 
 
 def _light_colour(light: Tensor) -> Tensor:
     """(1, 9) log ambient, log directional, direction -> (1, 2, 3) each channel's logarithm less their mean."""
     both = light[:, :6].unflatten(1, (2, 3))
     return both - both.mean(2, keepdim=True)
-
-
-def _penalty(residual: Tensor, config: DetailConfig) -> Tensor:
-    """(B,)."""
-    lightness = residual[:, :1]
-    broad = blurred(lightness, config.broad_sigma).square().mean((1, 2, 3))
-    return config.size * lightness.square().mean((1, 2, 3)) + config.broad * broad

@@ -51,7 +51,7 @@ class GuidanceConfig:
 
     identity: float = 0.7  # G_id_cos: more of it and its own recogniser is fooled
     identity_perceptual: float = 0.5  # lambda 1
-    photometric: float = 12.0  # lambda 2
+    photometric: float = 30.0  # lambda 2
     landmarks: float = 30.0  # lambda 3
     perceptual: float = 0.3  # lambda 4
     texture_step: float = 0.2
@@ -73,7 +73,7 @@ class GuidanceConfig:
 
 GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
     "full": GuidanceConfig(),
-    "thorough": GuidanceConfig(interval=2, detail=DetailConfig(steps=64, decay=0.925)),
+    "thorough": GuidanceConfig(interval=2, detail=DetailConfig(steps=100, decay=0.95)),
     "fast": GuidanceConfig(interval=4, detail=DetailConfig(steps=20, decay=0.8)),
     "latent": GuidanceConfig(detail=DetailConfig(steps=0)),  # the paper's: nothing but z is guided
     "none": None,

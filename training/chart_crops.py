@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from ..rendering.lightness import lightness_spread
 from .data_folder import INDEX, MAPS, check_data_folder
 from .devices import Workers
 
@@ -59,8 +61,7 @@ class ChartFolder:
         The spread is shared by the three channels of a map and at least 0.02. With `mirror` the mean is that
         of the maps and their mirror images.
         """
-        count = min(limit, len(self.training))
-        picks = self.training[np.linspace(0, len(self.training) - 1, count).astype(int)]
+        picks = self._evenly(limit)
         total = torch.zeros(9, self.size, self.size)
         squares = torch.zeros(9)
         for index in picks:
@@ -70,6 +71,19 @@ class ChartFolder:
         mean = total / len(picks)
         variance = (squares / len(picks) - (mean * mean).mean((1, 2))).clamp(min=0).view(3, 3).mean(1)
         return mean, variance.sqrt().clamp(min=0.02).repeat_interleave(3).view(9, 1, 1)
+
+    def lightness_spread(self, mirror: bool, limit: int = 600) -> Tensor:
+        """(3, S / 4, S / 4): see `rendering.lightness.lightness_spread`, over at most `limit` evenly picked maps.
+
+        With `mirror` the mean of it and its mirror image.
+        """
+        picks = [functional.avg_pool2d(self.chart(int(index))[:3], 2) for index in self._evenly(limit)]
+        spread = lightness_spread(torch.stack(picks))
+        return 0.5 * (spread + spread.flip(-1)) if mirror else spread
+
+    def _evenly(self, limit: int) -> np.ndarray:
+        count = min(limit, len(self.training))
+        return self.training[np.linspace(0, len(self.training) - 1, count).astype(int)]
 
     def crops(
         self, batch: int, side: int, mirror: bool, generator: torch.Generator, workers: Workers | None = None

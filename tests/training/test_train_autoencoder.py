@@ -91,6 +91,8 @@ def test_it_learns_within_seconds(data: Path, tmp_path: Path) -> None:
     mean, spread = ChartFolder(data).statistics(mirror=True)
     assert torch.allclose(model.chart_mean, mean, atol=1e-3)
     assert torch.allclose(model.chart_spread, spread, atol=1e-3)
+    assert torch.allclose(model.lightness_spread, ChartFolder(data).lightness_spread(mirror=True), atol=1e-3)
+    assert model.lightness_spread.min() > 0
 
 
 def test_a_resumed_run_is_the_run_that_did_not_stop(data: Path, tmp_path: Path) -> None:
