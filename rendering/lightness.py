@@ -29,9 +29,15 @@ def lightness_bands(x: Tensor) -> Tensor:
 
 
 def lightness_spread(albedos: Tensor) -> Tensor:
-    """How far faces (N, 3, S, S) depart from the one in their middle, texel by texel: (3, S / 2, S / 2), one for each band.
+    """How far faces depart from the one in their middle, texel by texel, in each band.
 
     The median of the departures over that of a normal distribution: beards of a few are no freedom for all.
+
+    Args:
+        albedos: (N, 3, S, S) sRGB in [0, 1].
+
+    Returns:
+        (3, S / 2, S / 2), logarithms of sRGB values.
     """
     values = torch.cat([lightness(albedo[None]) for albedo in albedos])
     values = values - values.mean((2, 3), keepdim=True)

@@ -43,9 +43,9 @@ class DetailConfig:
 
     steps: int = 64
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
-    rate: float = 1.0  # spreads, a step
+    rate: float = 1.5  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
-    size: float = 0.01  # penalty of a residual of a spread in one band
+    size: float = 0.005  # penalty of a residual of a spread in one band
     brightest: float = 3.0  # spreads: a residual gets no lighter than that; what would is shine
     kept: float = 2.0  # spreads: what the sampled face departs from the expected one by; more is light
     lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
@@ -53,8 +53,8 @@ class DetailConfig:
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
-    settle: float = 0.4  # from this share of the steps on the rates shrink
-    decay: float = 0.925  # by so much a step
+    settle: float = 0.65  # from this share of the steps on the rates shrink, to
+    final_rate: float = 0.05  # of what they were
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
         for step in range(config.steps):
             if step > config.settle * config.steps:
                 for group in optimiser.param_groups:
-                    group["lr"] *= config.decay
+                    group["lr"] *= config.final_rate ** (1 / (config.steps * (1 - config.settle)))
             with span("residual", "pytorch"):
                 detail, penalty = residual(free)
             z = torch.cat([texture, numbers], 1).view_as(z_0)

@@ -73,8 +73,8 @@ class GuidanceConfig:
 
 GUIDANCE_PRESETS: dict[str, GuidanceConfig | None] = {
     "full": GuidanceConfig(),
-    "thorough": GuidanceConfig(interval=2, detail=DetailConfig(steps=100, decay=0.95)),
-    "fast": GuidanceConfig(interval=4, detail=DetailConfig(steps=20, decay=0.8)),
+    "thorough": GuidanceConfig(interval=2, detail=DetailConfig(steps=100)),
+    "fast": GuidanceConfig(interval=4, detail=DetailConfig(steps=20)),
     "latent": GuidanceConfig(detail=DetailConfig(steps=0)),  # the paper's: nothing but z is guided
     "none": None,
 }
