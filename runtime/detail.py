@@ -11,6 +11,7 @@ Knows nothing of the sampling loop.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,14 @@ from torch.nn import functional
 from ..models.latent import LatentLayout, LatentParts
 from ..rendering.blur import blurred
 from ..rendering.lightness import BROADEST, DISPLAY_GAMMA, EDGES, lightness, lightness_bands
-from ..rendering.shader import linear_from_srgb, luminance
+from ..rendering.shader import light_from_latent, linear_from_srgb, luminance
 from .trace import span
 
 if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
+BRIGHTEST_LIGHT = 1.8  # times that in which a white surface is white: photos are hardly exposed for more
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
 LEAST_SPREAD = (0.016, 0.011, 0.006)  # of the bands of lightness: faces that were drawn have few wrinkles
 BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
@@ -50,6 +52,7 @@ class DetailConfig:
     kept: float = 2.0  # spreads: what the sampled face departs from the expected one by; more is light
     lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
+    overexposed: float = 0.65  # share of a light above BRIGHTEST_LIGHT that a lighter skin takes the place of
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
@@ -96,7 +99,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
     shown = texels_shown(guide, base, parts)
     if expected is not None:
         with torch.no_grad():
-            tone, gain = expected_tone(base, expected, shown, config)
+            tone, gain = expected_tone(base, expected, shown, config, brightness(guide, base, parts))
             calm = calm + tone
             calm = calm + calmed_lightness(with_detail(decoded, calm), expected, shown, config.kept * spread)
             base = with_detail(decoded, calm)
@@ -152,24 +155,41 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
     return torch.where(is_grey, 0.0, difference.mean((2, 3), keepdim=True)) - difference
 
 
-def expected_tone(face_maps: Tensor, expected: Tensor, shown: Tensor, config: DetailConfig) -> tuple[Tensor, Tensor]:
+def expected_tone(
+    face_maps: Tensor, expected: Tensor, shown: Tensor, config: DetailConfig, bright: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The residual (B, 4, 1, 1) that takes a skin towards the expected one, and the gain (B, 3) of its linear channels.
 
     A photo does not tell a light skin from much light, nor a red one from red light; the light divided by the gain
     leaves the picture as it was. What the recogniser sees of a person tells more of the skin than the photo's
-    brightness does (docs/guidance.md).
+    brightness does (docs/guidance.md), until the light would have to be stronger than anybody exposes a photo for.
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
         shown: (B, 1, S, S), the texels that count.
+        bright: (B, 1), the light on a face of `face_maps`; see `brightness`. None asks nothing of it.
     """
     weight = shown + 1e-6  # a face that is hidden altogether is compared as a whole
     ours, theirs = (_mean_linear(maps[:, :3], weight) for maps in (face_maps, expected))
     wanted = (theirs / ours).log()
     grey = (_luminance(theirs) / _luminance(ours)).log()
-    lift = (config.lightness * grey + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
+    lighter = config.lightness * grey
+    if bright is not None:
+        level = bright.log() - lighter  # of the light, once the skin is lighter by so much
+        lighter = lighter + config.overexposed * (level - math.log(BRIGHTEST_LIGHT)).clamp_min(0)
+    lift = (lighter + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
     lift = torch.cat([lift, torch.zeros_like(lift[:, :1])], 1)
     return lift, _mean_linear(with_detail(face_maps, lift)[:, :3], weight) / ours
+
+
+def brightness(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) -> Tensor:
+    """(B, 1): luminance of a white surface in the photo's light, mean over the bare skin; 1 is the photo's white."""
+    rendering = guide.estimate(face_maps, parts).rendering
+    light = light_from_latent(parts.light)
+    facing = (rendering.normal * light.direction[:, :, None, None]).sum(1, keepdim=True).clamp_min(0)
+    ambient, directional = (_luminance(radiance)[:, :, None, None] for radiance in (light.ambient, light.directional))
+    on_skin = guide.target.skin * (rendering.part == 0)[:, None] + 1e-6
+    return ((ambient + directional * facing) * on_skin).sum((2, 3)) / on_skin.sum((2, 3))
 
 
 def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: Tensor) -> Tensor:
@@ -193,7 +213,7 @@ def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: T
 
 
 def spread_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
-    """(1, 3, size, size): how far the lightness of faces departs from their mean in each band, texel by texel."""
+    """(1, 3, size, size): how far the lightness of faces departs from the usual in each band."""
     known = guide.models.autoencoder.lightness_spread[None]
     least = known.new_tensor(LEAST_SPREAD)[None, :, None, None]
     return functional.interpolate(known, size, mode="bilinear", align_corners=False).maximum(least)
@@ -259,10 +279,10 @@ class _Residual:
         bright = self.config.brightest
         bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
         rare = OFTEN**2 * 2 * ((1 + (bands / OFTEN).square()).sqrt() - 1)
-        lightness = (bands * self.spread).sum(1, keepdim=True)
-        broad = blurred(lightness * self.shown, BROADEST) / self.around
-        lightness = (lightness - broad) * self.shown
-        residual = torch.cat([lightness.expand(-1, 3, -1, -1), torch.zeros_like(lightness)], 1)
+        change = (bands * self.spread).sum(1, keepdim=True)
+        broad = blurred(change * self.shown, BROADEST) / self.around
+        change = (change - broad) * self.shown
+        residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)
 
 

@@ -1,5 +1,6 @@
 """The detail residual: held to bare skin, grey where the photo is, and nearer to the photo."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from fitdiff.rendering.shader import linear_from_srgb, luminance
 from fitdiff.runtime import pipeline as pipeline_module
 from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.detail import (
+    BRIGHTEST_LIGHT,
     LEAST_SPREAD,
     DetailConfig,
+    brightness,
     calmed_chroma,
     calmed_lightness,
     expected_tone,
@@ -180,6 +183,29 @@ def test_lightness_goes_to_the_expected_one_and_hue_stays() -> None:
     assert torch.allclose(half, lift / 2)
     none, one = expected_tone(ours, theirs, shown, DetailConfig(lightness=0.0, hue=0.0))
     assert not none.any() and torch.allclose(one, torch.ones(2, 3))
+
+
+def test_light_that_nobody_exposes_for_is_a_lighter_skin() -> None:
+    ours, shown = torch.full((2, 9, 16, 16), 0.6), torch.ones(2, 1, 16, 16)
+    theirs = ours * 0.6
+    config = DetailConfig(lightness=1.0, hue=0.0, overexposed=0.5)
+    _, plain = expected_tone(ours, theirs, shown, config)
+    usual = 0.9 * BRIGHTEST_LIGHT * plain[0, 1]  # below the limit once the skin is as dark as expected
+    bright = torch.stack([usual, 4 * usual]).view(2, 1)
+    _, gain = expected_tone(ours, theirs, shown, config, bright)
+    assert torch.allclose(gain[0], plain[0], rtol=0.02)  # an ordinary photo: the prior is believed
+    assert float((gain[1] / plain[1]).mean()) == pytest.approx(3.6**0.5, rel=0.05)  # half of what is too much
+
+
+def test_brightness_is_that_of_the_photo_and_not_of_the_skin(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    guide, z = guide_of(pipeline, crop), torch.zeros(1, 1, 67, 64)
+    parts = guide.layout.split(guide.statistics.denormalise(z))
+    face = guide.models.face_maps(parts.texture)
+    level = float(brightness(guide, face, parts))
+    darker = torch.cat([face[:, :3] * 0.5, face[:, 3:]], 1)
+    assert float(brightness(guide, darker, parts)) == pytest.approx(level, rel=1e-4)
+    twice = replace(parts, light=parts.light + torch.tensor([math.log(2.0)] * 6 + [0.0] * 3))
+    assert float(brightness(guide, face, twice)) == pytest.approx(2 * level, rel=1e-4)
 
 
 def test_hue_goes_to_the_expected_one_and_lightness_stays() -> None:
