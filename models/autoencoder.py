@@ -244,7 +244,7 @@ class BranchedAutoencoder(nn.Module):
 
 
 def _without_lightness_spread(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Checkpoints of before have none: then nothing is known of it, and its users' least values hold."""
+    """Checkpoints of before have none. All zeros says that it is not known."""
     values.setdefault(f"{prefix}lightness_spread", cast(BranchedAutoencoder, model).lightness_spread)
 
 

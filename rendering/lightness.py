@@ -11,7 +11,6 @@ from .shader import linear_from_srgb, luminance
 
 DISPLAY_GAMMA = 2.2  # linear light goes about with this power of sRGB values
 DARKEST = 0.003  # linear luminance that logarithms still tell apart
-BANDS = 3
 EDGES = (1.5, 4.0)  # sigma in texels of 256, where one band ends and the next begins
 BROADEST = 16.0  # what varies more broadly is in no band
 

@@ -169,6 +169,7 @@ class AutoencoderTrainer:
             mean, spread = self.charts.statistics(self.config.mirror)
             self.model.chart_mean.copy_(mean)
             self.model.chart_spread.copy_(spread)
+        if not self.model.lightness_spread.any():  # nor has a checkpoint of before
             self.model.lightness_spread.copy_(self.charts.lightness_spread(self.config.mirror))
         self.workers.share_module(self.model)
         self.workers.share_module(self.objective.discriminator)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fitdiff.errors import FitDiffError, MissingError, UsageError
 from fitdiff.models.autoencoder import AutoencoderConfig, load_autoencoder
+from fitdiff.models.checkpoint import load_checkpoint, save_checkpoint
 from fitdiff.models.discriminator import DiscriminatorConfig
 from fitdiff.training.chart_crops import ChartFolder, mirrored
 from fitdiff.training.losses import (
@@ -170,6 +171,23 @@ def test_fine_tuning_begins_with_the_weights_and_the_mean_chart(data: Path, tmp_
     (tmp_path / "before" / "autoencoder.json").write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match="role 'denoiser'"):
         train_autoencoder(CONFIG, data, tmp_path / "role", init=before.checkpoint)
+
+
+def test_a_checkpoint_without_the_spread_of_lightness_loads_and_fine_tuning_measures_it(
+    data: Path, tmp_path: Path
+) -> None:
+    made = train_autoencoder(replace(CONFIG, quantise_after=0.0), data, tmp_path / "made")
+    whole = load_checkpoint(made.checkpoint)
+    assert whole.tensors["lightness_spread"].any()
+    older = {name: tensor for name, tensor in whole.tensors.items() if name != "lightness_spread"}
+    save_checkpoint(tmp_path / "older", older, whole.config, whole.card)
+    assert not load_autoencoder(tmp_path / "older").lightness_spread.any()
+    trainer = AutoencoderTrainer(CONFIG, ChartFolder(data))
+    trainer.begin(tmp_path / "older")
+    assert torch.equal(trainer.model.lightness_spread, ChartFolder(data).lightness_spread(mirror=CONFIG.mirror))
+    save_checkpoint(tmp_path / "broken", {}, whole.config, whole.card)
+    with pytest.raises(RuntimeError, match="encoder.stem.weight"):  # nothing else may be missing
+        load_autoencoder(tmp_path / "broken")
 
 
 def test_specular_detail_weighs_most() -> None:
