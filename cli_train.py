@@ -230,6 +230,57 @@ def train_diffusion(
     )
 
 
+@train.command("tone", epilog=EXIT_CODES)
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="What the denoiser was trained on."
+)
+@click.option("--denoiser", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train diffusion`.")
+@click.option(
+    "--autoencoder", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train autoencoder`."
+)
+@click.option(
+    "--photos", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of photographs.",
+)  # fmt: skip
+@click.option(
+    "--labels", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="Text: on each line a photo or a folder of one person's, a tab, and the L* of their skin.",
+)  # fmt: skip
+@click.option("--versions", default=4, show_default=True, type=click.IntRange(1), help="As for `train diffusion`.")
+@_morphable_option
+@preset_option
+@out_option
+@debug_option
+def train_tone(
+    data: Path, denoiser: Path, autoencoder: Path, photos: Path, labels: Path, versions: int, morphable: Path | None,
+    preset: str, out: Path,
+) -> None:  # fmt: skip
+    """Teach a denoiser how light people's skins are, by photographs that somebody has labelled.
+
+    It has learnt from drawn faces, and takes real ones for darker or lighter than they are. Changes its closed-form
+    prior alone: it takes a minute.
+
+    \b
+    Example:
+      fitdiff train tone --data data --denoiser runs/diffusion/denoiser --autoencoder runs/ae/autoencoder \\
+          --photos photos --labels tones.tsv --out runs/tone
+    """
+    from .training.recipe import calibrate_default_tone
+    from .training.tone_photos import read_labels
+
+    people = read_labels(labels, photos)
+    with progress_bar("tone", sum(len(person.photos) for person in people)) as step:
+        result = calibrate_default_tone(people, data, denoiser, autoencoder, out, versions, preset, morphable,
+                                        progress=step)  # fmt: skip
+    for sentence in result.left_out:
+        click.echo(f"fitdiff: left out {sentence}", err=True)
+    found = result.calibration
+    click.echo(
+        f"{result.checkpoint}.safetensors: L* of {found.people} people wrong by {found.before:.1f} before, "
+        f"by {found.left_out:.1f} now of people left out; drawn faces {found.drawn_before:.1f}, {found.drawn:.1f}"
+    )
+
+
 @train.command("occlusion", epilog=EXIT_CODES)
 @_training_options
 def train_occlusion(

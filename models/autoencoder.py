@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -168,6 +168,7 @@ class BranchedAutoencoder(nn.Module):
     chart_mean: Tensor  # (9, chart, chart) in [0, 1], mean of the training charts
     chart_spread: Tensor  # (9, 1, 1) standard deviation of the training charts about that mean
     lightness_spread: Tensor  # (3, 128, 128) how far their lightness departs from it; see `rendering.lightness`
+    lightness_depth: Tensor  # (1, 128, 128) how dark one face in a hundred is there
 
     def __init__(self, config: AutoencoderConfig | None = None) -> None:
         super().__init__()
@@ -181,7 +182,8 @@ class BranchedAutoencoder(nn.Module):
         self.register_buffer("chart_mean", torch.full((MAP_CHANNELS, size, size), 0.5))
         self.register_buffer("chart_spread", torch.full((MAP_CHANNELS, 1, 1), 0.15))
         self.register_buffer("lightness_spread", torch.zeros(3, size // 4, size // 4))
-        self.register_load_state_dict_pre_hook(_without_lightness_spread)
+        self.register_buffer("lightness_depth", torch.zeros(1, size // 4, size // 4))
+        self.register_load_state_dict_pre_hook(_without_lightness)
 
     @property
     def latent_size(self) -> int:
@@ -243,9 +245,10 @@ class BranchedAutoencoder(nn.Module):
         return _crop(self.chart_mean, origin, height, width, LATENT_STRIDE)
 
 
-def _without_lightness_spread(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Checkpoints of before have none. All zeros says that it is not known."""
-    values.setdefault(f"{prefix}lightness_spread", cast(BranchedAutoencoder, model).lightness_spread)
+def _without_lightness(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints of before have no spread or depth. All zeros says that they are not known."""
+    for name in ("lightness_spread", "lightness_depth"):
+        values.setdefault(prefix + name, model.get_buffer(name))
 
 
 def _crop(chart: Tensor, origin: Origin, height: int, width: int, stride: int) -> Tensor:

@@ -14,6 +14,7 @@ Knows nothing of what z or the features mean.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,13 @@ class LinearPriorFit:
 
 
 class PriorRegression(nn.Module):
-    """From the recogniser's features to the Gaussian's mean and variances along the basis."""
+    """From the recogniser's features to the Gaussian's mean and variances along the basis.
+
+    bias: what real photographs taught beyond the fit (`training/calibrate_tone.py`); zeros where nobody asked them.
+    """
 
     regression: Tensor
+    bias: Tensor
     input_mean: Tensor
     input_std: Tensor
     variance_null: Tensor
@@ -61,17 +66,28 @@ class PriorRegression(nn.Module):
         super().__init__()
         self.grid = grid
         self.register_buffer("regression", torch.zeros(components, inputs))
+        self.register_buffer("bias", torch.zeros(components))
         self.register_buffer("input_mean", torch.zeros(inputs))
         self.register_buffer("input_std", torch.ones(inputs))
         self.register_buffer("variance_null", torch.ones(components + 1))
         self.register_buffer("variance_conditional", torch.ones(components + 1))
+        self.register_load_state_dict_pre_hook(_without_bias)
 
     def forward(self, features: IdentityFeatures, present: Tensor) -> tuple[Tensor, Tensor]:
         """present (B,) 1 for a face, 0 for the unconditional prior -> mean (B, K), variances (B, K + 1)."""
-        inputs = (pooled_inputs(features, self.grid) - self.input_mean) / self.input_std
-        given = present.to(inputs)[:, None]
+        mean = self.mean(pooled_inputs(features, self.grid))
+        given = present.to(mean)[:, None]
         variances = given * self.variance_conditional + (1 - given) * self.variance_null
-        return given * F.linear(inputs, self.regression), variances
+        return given * mean, variances
+
+    def mean(self, inputs: Tensor) -> Tensor:
+        """`pooled_inputs` (B, D) of faces -> (B, K)."""
+        return F.linear((inputs - self.input_mean) / self.input_std, self.regression, self.bias)
+
+
+def _without_bias(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints of before have none."""
+    values.setdefault(f"{prefix}bias", torch.zeros_like(model.get_buffer("bias")))
 
 
 class LinearDenoiser(nn.Module):

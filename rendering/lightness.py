@@ -27,20 +27,35 @@ def lightness_bands(x: Tensor) -> Tensor:
     return torch.cat([x - fine, fine - middle, middle - broad], 1)
 
 
-def lightness_spread(albedos: Tensor) -> Tensor:
-    """How far faces depart from the one in their middle, texel by texel, in each band.
+def lightness_departures(albedos: Tensor) -> Tensor:
+    """(N, 3, S, S) sRGB in [0, 1] -> (N, 3, S, S): how each face departs from the one in their middle, in bands.
 
-    The median of the departures over that of a normal distribution: beards of a few are no freedom for all.
-
-    Args:
-        albedos: (N, 3, S, S) sRGB in [0, 1].
-
-    Returns:
-        (3, S / 2, S / 2), logarithms of sRGB values.
+    In logarithms of sRGB values; how light a face is as a whole does not count.
     """
     values = torch.cat([lightness(albedo[None]) for albedo in albedos])
     values = values - values.mean((2, 3), keepdim=True)
     departures = values - values.median(0, keepdim=True).values
-    bands = torch.cat([lightness_bands(one[None]) for one in departures])
-    spread = bands.abs().median(0, keepdim=True).values / 0.6745
-    return functional.avg_pool2d(blurred(spread, 2.0 * spread.shape[-1] / 256), 2)[0]
+    return torch.cat([lightness_bands(one[None]) for one in departures])
+
+
+def lightness_spread(departures: Tensor) -> Tensor:
+    """How far faces depart, texel by texel, in each band: (N, 3, S, S) -> (3, S / 2, S / 2).
+
+    The median of the departures over that of a normal distribution: beards of a few are no freedom for all.
+    """
+    return _smoothed(departures.abs().median(0).values / 0.6745)
+
+
+def lightness_depth(departures: Tensor) -> Tensor:
+    """How much darker than usual one face in a hundred is, fine detail apart: (N, 3, S, S) -> (1, S / 2, S / 2).
+
+    Brows and beards make it large where they are. Where it is small, what is dark is no skin.
+    """
+    broader = departures[:, 1:].sum(1)
+    darkest = broader.kthvalue(max(1, round(len(broader) / 100)), 0).values
+    return _smoothed(-darkest[None]).clamp_min(0)
+
+
+def _smoothed(texels: Tensor) -> Tensor:
+    """(C, S, S) -> (C, S / 2, S / 2)."""
+    return functional.avg_pool2d(blurred(texels[None], 2.0 * texels.shape[-1] / 256), 2)[0]

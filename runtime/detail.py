@@ -15,10 +15,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..models.landmark_indices import LEFT_BROW, LIPS_OUTER, RIGHT_BROW
 from ..models.latent import LatentLayout, LatentParts
 from ..rendering.blur import blurred
 from ..rendering.lightness import BROADEST, DISPLAY_GAMMA, EDGES, lightness, lightness_bands
@@ -33,6 +36,10 @@ BRIGHTEST_LIGHT = 1.8  # times that in which a white surface is white: photos ar
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
 LEAST_SPREAD = (0.016, 0.011, 0.006)  # of the bands of lightness: faces that were drawn have few wrinkles
 BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
+HAIR = 1.2  # times as dark as one face in a hundred is there, and
+HAIR_CONTRAST = 0.06  # by no less than that, in logarithms of sRGB, is hair,
+NEVER_DARK = 0.1  # where that face is no darker: forehead and temples, without brows, beards or folds
+LOOKS_FOR_HAIR = (0.3, 0.6)  # shares of the steps
 OFTEN = 2.0  # spreads: what departs by more costs no more than in proportion
 
 
@@ -50,7 +57,7 @@ class DetailConfig:
     size: float = 0.005  # penalty of a residual of a spread in one band
     brightest: float = 3.0  # spreads: a residual gets no lighter than that; what would is shine
     kept: float = 2.0  # spreads: what the sampled face departs from the expected one by; more is light
-    lightness: float = 0.7  # share of the way to the prior's expected skin, see `expected_tone`
+    lightness: float = 1.0  # share of the way to the prior's expected skin, see `expected_tone`
     hue: float = 0.7  # the same for its hue
     overexposed: float = 0.65  # share of a light above BRIGHTEST_LIGHT that a lighter skin takes the place of
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
@@ -107,7 +114,8 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             parts = replace(parts, light=light)
             z_0 = guide.statistics.normalise(layout.join(parts))
         shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
-    residual = _Residual(shown, spread, config)
+    residual = Residual(shown, spread, depth_of_faces(guide, base.shape[-1]), config)
+    looks = {round(share * config.steps) for share in LOOKS_FOR_HAIR}
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
     free = torch.zeros_like(base[:, : len(LEAST_SPREAD)]).requires_grad_()
@@ -116,6 +124,8 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
     begun = guide.last_step + 1
     with torch.enable_grad():
         for step in range(config.steps):
+            if step in looks:
+                residual.leave_out_hair(free.detach())
             if step > config.settle * config.steps:
                 for group in optimiser.param_groups:
                     group["lr"] *= config.final_rate ** (1 / (config.steps * (1 - config.settle)))
@@ -219,6 +229,20 @@ def spread_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
     return functional.interpolate(known, size, mode="bilinear", align_corners=False).maximum(least)
 
 
+def depth_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
+    """(1, 1, size, size): how much darker than usual one face in a hundred is.
+
+    Infinite between brows and mouth, where hair does not hang and a nose has shade, and where nothing is known.
+    """
+    known = guide.models.autoencoder.lightness_depth[None]
+    known = functional.interpolate(known, size, mode="bilinear", align_corners=False)
+    known = torch.where(known.amax() > 0, known, torch.inf)
+    points = guide.models.morphable.landmarks_on_chart()[list(LEFT_BROW + RIGHT_BROW + LIPS_OUTER)]
+    hull = cv2.convexHull((points.cpu().numpy() * size / guide.models.morphable.config.face_block[2]).astype(np.int32))
+    inside = torch.from_numpy(cv2.fillConvexPoly(np.zeros((size, size), np.uint8), hull, 1))
+    return known.masked_fill(inside.bool().to(known.device), torch.inf)
+
+
 def _mean_linear(albedo: Tensor, weight: Tensor) -> Tensor:
     """(B, 3, S, S) sRGB -> (B, 3) linear."""
     return (linear_from_srgb(albedo) * weight).sum((2, 3)) / weight.sum((2, 3))
@@ -263,27 +287,44 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     return inside * (2.0 * blurred(whole, 6.0) - 1.0).clamp(0, 1)
 
 
-class _Residual:
+class Residual:
     """What is free, in spreads of each band, as a residual where the photo shows skin."""
 
-    def __init__(self, shown: Tensor, spread: Tensor, config: DetailConfig) -> None:
-        self.shown, self.spread, self.config = shown, spread, config
-        self.around = blurred(shown, BROADEST).clamp_min(1e-3)
+    def __init__(self, shown: Tensor, spread: Tensor, depth: Tensor, config: DetailConfig) -> None:
+        self.spread, self.depth, self.config = spread, depth, config
+        self._show(shown)
+
+    def _show(self, shown: Tensor) -> None:
+        self.shown, self.around = shown, blurred(shown, BROADEST).clamp_min(1e-3)
+
+    def leave_out_hair(self, free: Tensor) -> None:
+        """Show no longer what would be darker than skin is there: a fringe that the occlusion network did not find."""
+        broader = (_bands(free) * self.spread)[:, 1:].sum(1, keepdim=True)
+        hair = self._about_its_mean(broader) < -(HAIR * self.depth).clamp_min(HAIR_CONTRAST)
+        hair = hair & (self.depth < NEVER_DARK)
+        around = blurred(functional.max_pool2d(hair.to(free.dtype), 9, 1, 4), 3.0)
+        self._show(self.shown * (1 - around))
+
+    def _about_its_mean(self, change: Tensor) -> Tensor:
+        return (change - blurred(change * self.shown, BROADEST) / self.around) * self.shown
 
     def __call__(self, free: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, 256, 256) -> (B, 4, 256, 256), the same for all of the albedo, and its penalty (B,).
 
         Without what is broader than the bands: the face would be a mask, lighter or darker than what does not show.
         """
-        bands = torch.cat([blurred(one, sigma) for one, sigma in zip(free.split(1, 1), BLURS, strict=True)], 1)
+        bands = _bands(free)
         bright = self.config.brightest
         bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
         rare = OFTEN**2 * 2 * ((1 + (bands / OFTEN).square()).sqrt() - 1)
-        change = (bands * self.spread).sum(1, keepdim=True)
-        broad = blurred(change * self.shown, BROADEST) / self.around
-        change = (change - broad) * self.shown
+        change = self._about_its_mean((bands * self.spread).sum(1, keepdim=True))
         residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)
+
+
+def _bands(free: Tensor) -> Tensor:
+    """(B, 3, S, S): each number spread over the finest that its band holds."""
+    return torch.cat([blurred(one, sigma) for one, sigma in zip(free.split(1, 1), BLURS, strict=True)], 1)
 
 
 def _light_colour(light: Tensor) -> Tensor:

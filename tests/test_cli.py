@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -263,7 +264,7 @@ def test_sample_sheet(small_models: Path, tmp_path: Path) -> None:
     assert fitdiff("sample", "--count", 3).exit_code == 2
 
 
-def test_synthesize_and_train(tmp_path: Path) -> None:
+def test_synthesize_and_train(astronaut: Path, tmp_path: Path) -> None:
     """Skins of noise, a few faces, one step of each training: what one command writes, the next one takes."""
     pytest.importorskip("tensorboard")
     skins, data = tmp_path / "skins", tmp_path / "data"
@@ -294,6 +295,25 @@ def test_synthesize_and_train(tmp_path: Path) -> None:
     trained_with = json.loads((tmp_path / "dm" / "denoiser.json").read_text())["config"]["trained_with"]
     manifest = json.loads((tmp_path / "ae" / "autoencoder.json").read_text())
     assert trained_with["autoencoder_sha256"] == manifest["sha256"]
+
+    photos, labels = tmp_path / "photos", tmp_path / "tones.tsv"
+    photos.mkdir()
+    for number in range(4):
+        shutil.copy(astronaut, photos / f"{number}.jpg")
+    cv2.imwrite(str(photos / "nobody.png"), np.full((80, 80, 3), 90, np.uint8))
+    labels.write_text("".join(f"{n}.jpg\t65\n" for n in range(4)) + "nobody.png\t40\n")
+    made = ("--denoiser", tmp_path / "dm" / "denoiser", "--autoencoder", tmp_path / "ae" / "autoencoder")
+    told = ("--photos", photos, "--labels", labels, "--versions", 2)
+    result = fitdiff("train", "tone", "--data", data, *made, *told, "--out", tmp_path / "tone")
+    assert result.exit_code == 0, result.output
+    assert "left out photo" in result.output and "nobody.png" in result.output
+    card = json.loads((tmp_path / "tone" / "denoiser.json").read_text())["card"]
+    assert card["source"] == "trained by fitdiff, skin tones told on photographs of 4 people"
+    with (tmp_path / "dm" / "denoiser.json").open() as before:
+        assert card["sha256"] != json.load(before)["card"]["sha256"]
+    other = ("--denoiser", tmp_path / "dm" / "denoiser", "--autoencoder", assets_dir() / "autoencoder")
+    result = fitdiff("train", "tone", "--data", data, *other, *told, "--out", tmp_path / "other")
+    assert result.exit_code == 5 and "trained with another autoencoder" in result.output
 
 
 def test_every_asset_has_a_licence() -> None:

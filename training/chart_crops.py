@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..rendering.lightness import lightness_spread
+from ..rendering.lightness import lightness_departures, lightness_depth, lightness_spread
 from .data_folder import INDEX, MAPS, check_data_folder
 from .devices import Workers
 
@@ -72,14 +72,15 @@ class ChartFolder:
         variance = (squares / len(picks) - (mean * mean).mean((1, 2))).clamp(min=0).view(3, 3).mean(1)
         return mean, variance.sqrt().clamp(min=0.02).repeat_interleave(3).view(9, 1, 1)
 
-    def lightness_spread(self, mirror: bool, limit: int = 600) -> Tensor:
-        """(3, S / 4, S / 4): see `rendering.lightness.lightness_spread`, over at most `limit` evenly picked maps.
+    def lightness_measures(self, mirror: bool, limit: int = 600) -> tuple[Tensor, Tensor]:
+        """`lightness_spread` (3, S / 4, S / 4) and `lightness_depth` (1, S / 4, S / 4) of `rendering.lightness`.
 
-        With `mirror` the mean of it and its mirror image.
+        Over at most `limit` evenly picked maps; with `mirror` the mean of each and its mirror image.
         """
         picks = [functional.avg_pool2d(self.chart(int(index))[:3], 2) for index in self._evenly(limit)]
-        spread = lightness_spread(torch.stack(picks))
-        return 0.5 * (spread + spread.flip(-1)) if mirror else spread
+        departures = lightness_departures(torch.stack(picks))
+        spread, depth = lightness_spread(departures), lightness_depth(departures)
+        return (0.5 * (spread + spread.flip(-1)), 0.5 * (depth + depth.flip(-1))) if mirror else (spread, depth)
 
     def _evenly(self, limit: int) -> np.ndarray:
         count = min(limit, len(self.training))

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,16 +15,21 @@ import torch
 
 from ..models.autoencoder import load_autoencoder
 from ..models.checkpoint import ModelCard, load_checkpoint
-from ..models.denoiser import trained_with_cards
+from ..models.denoiser import check_trained_with, load_denoiser, save_denoiser, trained_with_cards
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
+from ..models.landmarks import load_face_mesh
+from ..models.linear_prior import pooled_inputs
 from ..models.morphable import MorphableModel, load_morphable
 from ..models.perceptual import load_perceptual, perceptual_distance
 from ..models.recogniser import Recogniser
 from ..models.unet import UNetConfig
 from ..rendering.head_atlas import load_head_atlas
+from ..rendering.shader import linear_from_srgb, luminance
+from ..runtime.face_detector import FaceDetector
 from ..runtime.loading import morphable_from_files, perceptual_from_files, recogniser_from_files
 from ..runtime.presets import DEFAULT, preset_files
-from .data_folder import check_data_folder
+from .calibrate_tone import ToneCalibration, ToneSamples, calibrate_tone
+from .data_folder import MAPS, check_data_folder
 from .devices import start_workers
 from .diffusion_data import FeatureConfig, prepare
 from .diffusion_losses import vertex_gram
@@ -31,10 +37,12 @@ from .identity_losses import RenderedIdentityLosses
 from .occluder_painting import paint_occluders
 from .skins import CHART, chart_mask, face_weight
 from .state import Budget
+from .tone_photos import LabelledPerson, tone_samples
 from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, train_autoencoder
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
 from .train_occlusion import OcclusionResult, OcclusionTrainingConfig, train_occlusion
 
+TRAINED = "trained by fitdiff"
 NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
 
 
@@ -109,8 +117,7 @@ def train_default_diffusion(
     recogniser, network = recogniser.to(workers.device), network.to(workers.device)
     quiet = config.quiet or not workers.is_first
     with workers.first_alone():
-        painted = FeatureConfig(versions, augmentation_name="occluders-1") if versions > 1 else FeatureConfig()
-        prepared = prepare(data, network, recogniser, trained_with, painted, _painted_over, quiet, layout)
+        prepared = prepare(data, network, recogniser, trained_with, _painted(versions), _painted_over, quiet, layout)
     gram = vertex_gram(morphable.identity_basis, morphable.expression_basis)
     atlas = load_head_atlas(size=512)[0].to(workers.device)
     losses = RenderedIdentityLosses(data, network, morphable.to(workers.device), atlas, recogniser)
@@ -134,6 +141,10 @@ def _denoiser_card(*learnt_from: ModelCard) -> ModelCard | None:
     return ModelCard("denoiser", "fitdiff-denoiser", source, f"as the models it learnt from: {licences}", False)
 
 
+def _painted(versions: int) -> FeatureConfig:
+    return FeatureConfig(versions, augmentation_name="occluders-1") if versions > 1 else FeatureConfig()
+
+
 def _painted_over(picture: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return paint_occluders(picture, landmarks, rng)[0]
 
@@ -143,6 +154,66 @@ def train_default_occlusion(
 ) -> OcclusionResult:
     """`train_occlusion` with the embedded perceptual network and everything that `paint_occluders` can paint."""
     return train_occlusion(config, data, out, paint_occluders, load_perceptual()[0], resume, init=init)
+
+
+@dataclass(frozen=True)
+class ToneResult:
+    """Where the checkpoint is (no suffix), what was found, and a sentence for every photo that was left out."""
+
+    checkpoint: Path
+    calibration: ToneCalibration
+    left_out: tuple[str, ...]
+
+
+def calibrate_default_tone(
+    people: list[LabelledPerson], data: Path, denoiser: Path, autoencoder: Path, out: Path, versions: int = 4,
+    preset: str | Path = DEFAULT, morphable_file: Path | None = None,
+    progress: Callable[[str], None] = lambda photo: None,
+) -> ToneResult:  # fmt: skip
+    """`calibrate_tone` of a checkpoint by labelled photographs, written to `out`/denoiser.
+
+    Args:
+        people: of `tone_photos.read_labels`.
+        data: what `denoiser` was trained on.
+        versions: of each photo, drawn or real; those after the first are painted over as for `train_default_diffusion`.
+        morphable_file: see `train_default_diffusion`.
+
+    Raises as `tone_samples` does, and MissingError for models that `denoiser` was not trained with.
+    """
+    files = preset_files(preset, ("recogniser",) if morphable_file else ("recogniser", "morphable"))
+    recogniser, recogniser_card = recogniser_from_files(files)
+    morphable, morphable_card = load_morphable(morphable_file) if morphable_file else morphable_from_files(files)
+    model = load_denoiser(denoiser)
+    assert model.card is not None
+    trained_with = trained_with_cards(recogniser_card, morphable_card, load_checkpoint(autoencoder).card)
+    check_trained_with(model.trained_with, trained_with)
+    prepared = prepare(
+        data, load_autoencoder(autoencoder), recogniser, trained_with, _painted(versions), _painted_over,
+        layout=model.config.layout,
+    )  # fmt: skip
+    grid = model.config.prior_grid
+    real, left_out = tone_samples(
+        people, FaceDetector(), load_face_mesh()[0], recogniser, grid, versions, _painted_over, progress=progress
+    )
+    latents = model.statistics.normalise(prepared.latents(prepared.training, model.config.layout))
+    tone = chart_tones(np.load(data / MAPS, mmap_mode="r"), face_weight(morphable))
+    faces = torch.from_numpy(prepared.map_index[prepared.training])
+    found = []
+    for version in range(prepared.versions):
+        chunks = np.array_split(prepared.training, max(1, len(prepared.training) // 256))
+        found += [pooled_inputs(prepared.features(chunk, version), grid) for chunk in chunks]
+    drawn = ToneSamples(torch.cat(found), tone[faces].repeat(versions), faces.repeat(versions))
+    calibration = calibrate_tone(model, latents.flatten(1).repeat(versions, 1), drawn, real)
+    card = replace(model.card, source=f"{TRAINED}, skin tones told on photographs of {calibration.people} people")
+    save_denoiser(out / "denoiser", model, card)
+    return ToneResult(out / "denoiser", calibration, tuple(left_out))
+
+
+def chart_tones(maps: np.ndarray, weight: np.ndarray) -> torch.Tensor:
+    """(N, 9, S, S) uint8 -> (N,) log of the mean linear luminance of each diffuse albedo, weighted by (S, S)."""
+    share = torch.from_numpy(weight / weight.sum())
+    albedos = (torch.from_numpy(np.array(chart[:3]))[None].float() / 255 for chart in maps)
+    return torch.stack([(luminance(linear_from_srgb(albedo)) * share).sum().log() for albedo in albedos])
 
 
 def chart_importance(morphable: MorphableModel) -> np.ndarray:

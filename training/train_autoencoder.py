@@ -169,8 +169,10 @@ class AutoencoderTrainer:
             mean, spread = self.charts.statistics(self.config.mirror)
             self.model.chart_mean.copy_(mean)
             self.model.chart_spread.copy_(spread)
-        if not self.model.lightness_spread.any():  # nor has a checkpoint of before
-            self.model.lightness_spread.copy_(self.charts.lightness_spread(self.config.mirror))
+        if not self.model.lightness_depth.any():  # nor has a checkpoint of before
+            spread, depth = self.charts.lightness_measures(self.config.mirror)
+            self.model.lightness_spread.copy_(spread)
+            self.model.lightness_depth.copy_(depth)
         self.workers.share_module(self.model)
         self.workers.share_module(self.objective.discriminator)
 

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from fitdiff.rendering.blur import blurred
-from fitdiff.rendering.lightness import BROADEST, EDGES, lightness, lightness_bands, lightness_spread
+from fitdiff.rendering.lightness import (
+    BROADEST,
+    EDGES,
+    lightness,
+    lightness_bands,
+    lightness_departures,
+    lightness_depth,
+    lightness_spread,
+)
 
 
 def test_bands_add_up_to_all_but_the_broad_part() -> None:
@@ -37,7 +45,20 @@ def test_the_spread_is_where_faces_differ_and_knows_left_from_right() -> None:
     faces = torch.full((40, 3, 64, 64), 0.5) * (0.8 + 0.4 * torch.rand(40, 1, 1, 1, generator=generator))
     faces[:, :, 20:28, 8:16] *= 1 - 0.5 * torch.rand(40, 1, 1, 1, generator=generator)  # on every face another mark
     faces[:5, :, 20:28, 44:52] *= 0.5  # on few: no freedom for all
-    spread = lightness_spread(faces)
+    departures = lightness_departures(faces)
+    assert departures.shape == (40, 3, 64, 64)
+    spread = lightness_spread(departures)
     assert spread.shape == (3, 32, 32)
     assert spread[:, 11:13, 5:7].mean() > 4 * spread[:, 11:13, 23:25].mean()
     assert len(EDGES) + 1 == len(spread)
+
+
+def test_the_depth_is_where_a_few_are_dark_and_not_where_they_are_light() -> None:
+    faces = torch.full((200, 3, 64, 64), 0.5)
+    faces[:4, :, 20:28, 8:16] *= 0.6  # a mark on two of a hundred
+    faces[:4, :, 20:28, 44:52] *= 1.6
+    faces[:1, :, 40:44, 8:12] *= 0.6  # on one of two hundred
+    depth = lightness_depth(lightness_departures(faces))
+    assert depth.shape == (1, 32, 32) and depth.min() >= 0
+    assert depth[0, 11:13, 5:7].mean() > 0.15
+    assert depth[0, 10:14, 22:26].max() < 0.05 and depth[0, 19:22, 3:6].max() < 0.05

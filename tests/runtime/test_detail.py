@@ -16,10 +16,13 @@ from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.detail import (
     BRIGHTEST_LIGHT,
     LEAST_SPREAD,
+    NEVER_DARK,
     DetailConfig,
+    Residual,
     brightness,
     calmed_chroma,
     calmed_lightness,
+    depth_of_faces,
     expected_tone,
     refine_detail,
     texels_shown,
@@ -265,6 +268,46 @@ def test_the_spread_of_the_embedded_model_knows_brows_and_cheeks() -> None:
     assert torch.allclose(spread, spread.flip(-1), atol=1e-3)  # fp16
     brow, cheek = spread[:, 40:46, 44:56].amax((1, 2)), spread[:, 64:76, 40:48].mean((1, 2))
     assert (brow > 4 * cheek).all()
+
+
+def test_hair_on_the_forehead_is_left_out_and_folds_are_not(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    """The same dark bar where no face is ever dark, on one side, between brows and mouth, and where beards grow."""
+    guide = guide_of(pipeline, crop)
+    network = pipeline.models.autoencoder
+    plain = network.lightness_depth.clone()
+    network.lightness_depth.fill_(0.03)
+    network.lightness_depth[:, 96:] = 0.3  # chin
+    depth = depth_of_faces(guide, 256)
+    network.lightness_depth.zero_()
+    unknown = depth_of_faces(guide, 256)
+    network.lightness_depth.copy_(plain)
+    assert torch.isinf(unknown).all()
+    assert torch.isinf(depth[0, 0, 128, 128]) and torch.isfinite(depth[0, 0, 60, [90, 166]]).all()
+    residual = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 3, 256, 256), 0.05), depth, DetailConfig())
+    free = torch.zeros(1, 3, 256, 256)
+    bars = {"forehead": (56, 90), "nose": (124, 128), "chin": (210, 128)}
+    for row, column in bars.values():
+        free[:, 1:, row : row + 8, column - 12 : column + 12] = -4.0
+    before = residual(free)[0][0, 0]
+    residual.leave_out_hair(free)
+    after = residual(free)[0][0, 0]
+    share = {
+        n: float(after[r + 2 : r + 6, c - 8 : c + 8].mean() / before[r + 2 : r + 6, c - 8 : c + 8].mean())
+        for n, (r, c) in bars.items()
+    }
+    assert share["forehead"] < 0.1 and share["nose"] > 0.9 and share["chin"] > 0.9
+    assert residual.shown[0, 0, 60, 166] == 1  # the other side of the forehead
+    light = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 3, 256, 256), 0.05), depth, DetailConfig())
+    light.leave_out_hair(-free)
+    assert light.shown.min() > 0.9  # but for the dark rim that a light bar has
+
+
+def test_the_depth_of_the_embedded_model_knows_foreheads_and_beards() -> None:
+    depth = load_autoencoder().lightness_depth
+    assert depth.shape == (1, 128, 128)
+    assert torch.allclose(depth, depth.flip(-1), atol=1e-3)
+    forehead, jaw = depth[0, 24:30, 56:72], depth[0, 93:97, 38:42]
+    assert forehead.max() < NEVER_DARK < jaw.min()
 
 
 def test_the_light_gives_back_what_the_skin_takes(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:

@@ -92,8 +92,9 @@ def test_it_learns_within_seconds(data: Path, tmp_path: Path) -> None:
     mean, spread = ChartFolder(data).statistics(mirror=True)
     assert torch.allclose(model.chart_mean, mean, atol=1e-3)
     assert torch.allclose(model.chart_spread, spread, atol=1e-3)
-    assert torch.allclose(model.lightness_spread, ChartFolder(data).lightness_spread(mirror=True), atol=1e-3)
-    assert model.lightness_spread.min() > 0
+    measured = ChartFolder(data).lightness_measures(mirror=True)
+    for found, expected in zip((model.lightness_spread, model.lightness_depth), measured, strict=True):
+        assert torch.allclose(found, expected, atol=1e-3) and found.max() > 0
 
 
 def test_a_resumed_run_is_the_run_that_did_not_stop(data: Path, tmp_path: Path) -> None:
@@ -173,18 +174,22 @@ def test_fine_tuning_begins_with_the_weights_and_the_mean_chart(data: Path, tmp_
         train_autoencoder(CONFIG, data, tmp_path / "role", init=before.checkpoint)
 
 
-def test_a_checkpoint_without_the_spread_of_lightness_loads_and_fine_tuning_measures_it(
+def test_a_checkpoint_without_measures_of_lightness_loads_and_fine_tuning_measures_them(
     data: Path, tmp_path: Path
 ) -> None:
     made = train_autoencoder(replace(CONFIG, quantise_after=0.0), data, tmp_path / "made")
     whole = load_checkpoint(made.checkpoint)
-    assert whole.tensors["lightness_spread"].any()
-    older = {name: tensor for name, tensor in whole.tensors.items() if name != "lightness_spread"}
-    save_checkpoint(tmp_path / "older", older, whole.config, whole.card)
-    assert not load_autoencoder(tmp_path / "older").lightness_spread.any()
-    trainer = AutoencoderTrainer(CONFIG, ChartFolder(data))
-    trainer.begin(tmp_path / "older")
-    assert torch.equal(trainer.model.lightness_spread, ChartFolder(data).lightness_spread(mirror=CONFIG.mirror))
+    measures = ("lightness_spread", "lightness_depth")
+    assert all(whole.tensors[name].any() for name in measures)
+    for absent in (measures, measures[1:]):  # the depth came later
+        older = {name: tensor for name, tensor in whole.tensors.items() if name not in absent}
+        save_checkpoint(tmp_path / "older", older, whole.config, whole.card)
+        assert not any(load_autoencoder(tmp_path / "older").get_buffer(name).any() for name in absent)
+        trainer = AutoencoderTrainer(CONFIG, ChartFolder(data))
+        trainer.begin(tmp_path / "older")
+        measured = ChartFolder(data).lightness_measures(mirror=CONFIG.mirror)
+        for name, expected in zip(measures, measured, strict=True):
+            assert torch.equal(trainer.model.get_buffer(name), expected)
     save_checkpoint(tmp_path / "broken", {}, whole.config, whole.card)
     with pytest.raises(RuntimeError, match="encoder.stem.weight"):  # nothing else may be missing
         load_autoencoder(tmp_path / "broken")

@@ -1,0 +1,201 @@
+"""The tone of skins told by photographs: the closed form learns it, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fitdiff.errors import MissingError, UsageError
+from fitdiff.models.checkpoint import assets_dir, load_checkpoint
+from fitdiff.models.denoiser import DenoiserConfig, FitDiffDenoiser, load_denoiser
+from fitdiff.models.latent import LatentLayout
+from fitdiff.models.linear_prior import linear_prior_from_data
+from fitdiff.models.recogniser import IdentityFeatures
+from fitdiff.models.unet import UNetConfig
+from fitdiff.training.calibrate_tone import ToneSamples, calibrate_tone, lightness_from_tone, tone_from_lightness
+from fitdiff.training.recipe import chart_tones
+from fitdiff.training.tone_photos import read_labels, tone_samples
+
+INPUTS, COMPONENTS = 12, 8
+LAYOUT = LatentLayout(texture_size=8, identity=4, expression=2, light=2)
+CONFIG = DenoiserConfig(
+    unet=UNetConfig(
+        base_channels=8, multipliers=(1, 2), attention_levels=(1,), head_channels=8, condition_maps=(4,),
+        condition_embedding=8, condition_channels=8, condition_grid=(4, 4), vector_channels=16,
+    ),
+    layout=LAYOUT,
+    prior_components=COMPONENTS,
+)  # fmt: skip
+
+
+def drawn_faces(count: int = 600) -> tuple[torch.Tensor, ToneSamples, torch.Tensor]:
+    """Latents that hold a tone and another trait, inputs that tell both, and the trait."""
+    generator = torch.Generator().manual_seed(0)
+    tone, trait = torch.randn(2, count, generator=generator)
+    patterns = torch.randn(2, LAYOUT.size, generator=generator)
+    latents = torch.stack([tone, trait], 1) @ patterns + 0.05 * torch.randn(count, LAYOUT.size, generator=generator)
+    latents = latents - latents.mean(0)
+    inputs = 0.3 * torch.randn(count, INPUTS, generator=generator)
+    inputs[:, 0] += tone
+    inputs[:, 1] += trait
+    return latents, ToneSamples(inputs, 0.4 * tone - 1.2, torch.arange(count)), trait
+
+
+def photographs(people: int = 30, shots: int = 2, shift: float = -1.0) -> ToneSamples:
+    """Real faces lie elsewhere: what tells the tone is off by `shift`, and they have a mark that drawn ones lack."""
+    generator = torch.Generator().manual_seed(1)
+    tone = torch.randn(people, generator=generator).repeat_interleave(shots)
+    inputs = 0.3 * torch.randn(people * shots, INPUTS, generator=generator)
+    inputs[:, 0] += tone + shift
+    inputs[:, 2] += 2.0
+    return ToneSamples(inputs, 0.4 * tone - 1.2, torch.arange(people).repeat_interleave(shots))
+
+
+def fitted(latents: torch.Tensor, drawn: ToneSamples) -> FitDiffDenoiser:
+    model = FitDiffDenoiser(CONFIG).requires_grad_(False)
+    model.set_linear_prior(linear_prior_from_data(latents, drawn.inputs, COMPONENTS, complete=2))
+    return model
+
+
+def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
+    latents, drawn, trait = drawn_faces()
+    photos = photographs()
+    model = fitted(latents, drawn)
+    prior, basis = model.conditioner.prior, model.denoiser.linear.basis
+    before = prior.mean(photos.inputs) @ basis
+    found = calibrate_tone(model, latents, drawn, photos, ridge=0.1)
+    assert found.people == 30
+    assert found.before > 8 and found.left_out < 0.5 * found.before  # L*
+    assert found.drawn < 1.5 * found.drawn_before
+
+    def told(target: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Regression of what drawn latents hold, read from the latents x."""
+        return x @ torch.linalg.lstsq(latents, (target - target.mean())[:, None]).solution[:, 0] + target.mean()
+
+    after = prior.mean(photos.inputs) @ basis
+    errors = [(told(drawn.tone, x) - photos.tone).abs().mean() for x in (before, after)]
+    assert errors[1] < 0.4 * errors[0]
+    assert torch.allclose(told(trait, before), told(trait, after), atol=0.15)
+
+
+def test_a_second_calibration_changes_nothing() -> None:
+    latents, drawn, _ = drawn_faces()
+    model = fitted(latents, drawn)
+    calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
+    once = model.conditioner.prior.mean(drawn.inputs)
+    again = calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
+    assert torch.allclose(model.conditioner.prior.mean(drawn.inputs), once, atol=1e-3)
+    assert again.before < again.left_out + 0.5
+
+
+def test_nobody_is_judged_by_a_fit_that_saw_them() -> None:
+    """Labels that are pure chance can be learnt by heart, but not be told of people who were left out."""
+    latents, drawn, _ = drawn_faces()
+    photos = photographs(people=12, shots=8)
+    labels = tone_from_lightness(
+        torch.linspace(30, 70, 12)[torch.randperm(12, generator=torch.Generator().manual_seed(3))]
+    )
+    inputs = torch.randn(12, INPUTS, generator=torch.Generator().manual_seed(4)).repeat_interleave(8, 0)
+    model = fitted(latents, drawn)
+    found = calibrate_tone(model, latents, drawn, ToneSamples(inputs, labels.repeat_interleave(8), photos.person), 1e-3)
+    assert found.left_out > 10  # L*; the spread of the labels is 12
+
+
+def test_without_a_face_the_bias_counts_for_nothing() -> None:
+    model = FitDiffDenoiser(CONFIG).requires_grad_(False)
+    model.conditioner.prior.bias.fill_(3.0)
+    features = IdentityFeatures((torch.rand(2, 4, 4, 4),), torch.rand(2, 8))
+    mean, _ = model.conditioner.prior(features, torch.tensor([0.0, 1.0]))
+    assert mean[0].eq(0).all() and torch.allclose(mean[1], torch.full((COMPONENTS,), 3.0))
+
+
+def test_checkpoints_without_a_bias_still_load(tmp_path: Path) -> None:
+    model = FitDiffDenoiser(CONFIG)
+    older = {name: value for name, value in model.state_dict().items() if not name.endswith("prior.bias")}
+    other = FitDiffDenoiser(CONFIG)
+    other.conditioner.prior.bias.fill_(1.0)
+    other.load_state_dict(older)
+    assert other.conditioner.prior.bias.eq(0).all()
+
+
+def test_lightness_and_tone_are_inverse() -> None:
+    lightness = torch.tensor([20.0, 50.0, 80.0])
+    assert torch.allclose(lightness_from_tone(tone_from_lightness(lightness)), lightness, atol=1e-3)
+    assert float(tone_from_lightness(torch.tensor(50.0)).exp()) == pytest.approx(0.1842, abs=1e-3)  # CIE 15
+
+
+def test_tones_of_charts_are_linear_means() -> None:
+    maps = np.zeros((2, 9, 8, 8), np.uint8)
+    maps[0, :3] = 188  # linear .503
+    maps[1, :3, :4] = 255
+    tones = chart_tones(maps, np.ones((8, 8), np.float32))
+    assert tones.exp().tolist() == pytest.approx([0.503, 0.5], abs=2e-3)
+
+
+def write_labels(folder: Path, text: str) -> Path:
+    path = folder / "tones.tsv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture()
+def album(tmp_path: Path) -> Path:
+    for name in ("anna", "bert", "cleo", "dora"):
+        (tmp_path / name).mkdir()
+        for shot in range(2):
+            cv2.imwrite(str(tmp_path / name / f"{shot}.png"), np.full((64, 64, 3), 90, np.uint8))
+    return tmp_path
+
+
+def test_labels_name_photos_or_folders(album: Path) -> None:
+    text = "# by eye\nanna\t63\nbert/0.png\t41.5  # one photo\n\ncleo\t55\ndora\t60\n"
+    people = read_labels(write_labels(album, text), album)
+    assert [len(person.photos) for person in people] == [2, 1, 2, 2]
+    assert [person.lightness for person in people] == [63, 41.5, 55, 60]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("anna 63", "a tab and an L"),
+        ("anna\tfair", "a tab and an L"),
+        ("anna\t630", "15 to 85"),
+        ("eve\t60", "no photo at"),
+    ],
+)
+def test_a_wrong_label_is_named_with_its_line(album: Path, line: str, message: str) -> None:
+    labels = write_labels(album, f"bert\t60\n{line}\n")
+    with pytest.raises((UsageError, MissingError), match=message) as error:
+        read_labels(labels, album)
+    assert "line 2" in str(error.value)
+
+
+def test_labels_of_too_few_people_are_refused(album: Path) -> None:
+    with pytest.raises(UsageError, match="at least 4"):
+        read_labels(write_labels(album, "anna\t60\n"), album)
+    with pytest.raises(MissingError, match="no such file"):
+        read_labels(album / "nothing.tsv", album)
+
+
+def test_photos_without_a_face_are_left_out_and_named(album: Path) -> None:
+    from fitdiff.models.landmarks import load_face_mesh
+    from fitdiff.models.recogniser import load_recogniser
+    from fitdiff.runtime.face_detector import FaceDetector
+
+    people = read_labels(write_labels(album, "anna\t63\nbert\t40\ncleo\t55\ndora\t60\n"), album)
+    with pytest.raises(UsageError, match="usable photos of 0 people") as error:
+        tone_samples(people, FaceDetector(), load_face_mesh()[0], load_recogniser()[0], 1)
+    assert "anna" in str(error.value)
+
+
+def test_the_embedded_denoiser_says_who_told_it() -> None:
+    card = load_checkpoint(assets_dir() / "denoiser").card
+    listed = [line for line in (assets_dir() / "skin_tones.tsv").read_text().splitlines() if not line.startswith("#")]
+    assert f"skin tones told on photographs of {len(listed)} people" in card.source
+    assert load_denoiser().conditioner.prior.bias.abs().max() > 0
+    assert json.loads((assets_dir() / "denoiser.json").read_text())["card"]["commercial"]
