@@ -36,9 +36,8 @@ BRIGHTEST_LIGHT = 1.8  # times that in which a white surface is white: photos ar
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
 LEAST_SPREAD = (0.016, 0.011, 0.006)  # of the bands of lightness: faces that were drawn have few wrinkles
 BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
-HAIR = 1.2  # times as dark as one face in a hundred is there, and
-HAIR_CONTRAST = 0.06  # by no less than that, in logarithms of sRGB, is hair,
-NEVER_DARK = 0.1  # where that face is no darker: forehead and temples, without brows, beards or folds
+NEVER_DARK = 0.1  # log sRGB: where one face in a hundred is no darker than that, what is dark is hair; see `HAIR`
+HAIR, LEAST_HAIR = 1.2, 0.06  # times that face's darkness, and at least so much
 LOOKS_FOR_HAIR = (0.3, 0.6)  # shares of the steps
 OFTEN = 2.0  # spreads: what departs by more costs no more than in proportion
 
@@ -300,7 +299,7 @@ class Residual:
     def leave_out_hair(self, free: Tensor) -> None:
         """Show no longer what would be darker than skin is there: a fringe that the occlusion network did not find."""
         broader = (_bands(free) * self.spread)[:, 1:].sum(1, keepdim=True)
-        hair = self._about_its_mean(broader) < -(HAIR * self.depth).clamp_min(HAIR_CONTRAST)
+        hair = self._about_its_mean(broader) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
         hair = hair & (self.depth < NEVER_DARK)
         around = blurred(functional.max_pool2d(hair.to(free.dtype), 9, 1, 4), 3.0)
         self._show(self.shown * (1 - around))

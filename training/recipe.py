@@ -42,7 +42,7 @@ from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, tra
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
 from .train_occlusion import OcclusionResult, OcclusionTrainingConfig, train_occlusion
 
-TRAINED = "trained by fitdiff"
+TOLD = ", skin tones told"
 NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
 
 
@@ -204,7 +204,8 @@ def calibrate_default_tone(
         found += [pooled_inputs(prepared.features(chunk, version), grid) for chunk in chunks]
     drawn = ToneSamples(torch.cat(found), tone[faces].repeat(versions), faces.repeat(versions))
     calibration = calibrate_tone(model, latents.flatten(1).repeat(versions, 1), drawn, real)
-    card = replace(model.card, source=f"{TRAINED}, skin tones told on photographs of {calibration.people} people")
+    made = model.card.source.split(TOLD)[0]
+    card = replace(model.card, source=f"{made}{TOLD} on photographs of {calibration.people} people")
     save_denoiser(out / "denoiser", model, card)
     return ToneResult(out / "denoiser", calibration, tuple(left_out))
 
