@@ -22,7 +22,7 @@ from ..exporter.maps import pixels_from_unit
 from ..exporter.sheet import Tile, sheet_from_rows
 from ..rendering.camera import Camera
 from ..rendering.renderer import HeadMapsTensor, HeadRenderer
-from ..rendering.shader import Light, srgb_from_linear
+from ..rendering.shader import Light, luminance, srgb_from_linear
 from ..runtime.avatar_result import AvatarOptions
 from ..runtime.face_chip import chip_transform, warp_chip
 from ..runtime.face_crop import CROP_SIZE, FaceCrop, crop_face
@@ -111,7 +111,8 @@ class _Study:
             preset = GUIDANCE_PRESETS[options.guidance]
             used["guidance"] = asdict(preset) if preset else None
         models = {card.role: card.sha256 for card in self.pipeline.cards}
-        return {"photo": faces.crops[0].photo_sha256, "models": models, "options": used}
+        photo = {"photo": faces.crops[0].photo_sha256, "in_one_tone": faces.crops[0].is_monochrome}
+        return photo | {"models": models, "options": used}
 
     def has_judged(self, row: dict[str, Any]) -> bool:
         """Did the second recogniser at hand, if there is one, see this row's rendering?"""
@@ -131,7 +132,7 @@ class _Study:
         }  # fmt: skip
 
     def measure(self, faces: Faces, variant: str, options: AvatarOptions | DirectFittingConfig) -> Verdict:
-        """Make the avatar and look at it in the photo's camera."""
+        """Make the avatar and look at it in the photo's camera, and in grey if that photo is."""
         crop = faces.crops[0]
         made = _make(self.pipeline, crop, options)
         image = picture_before_background(
@@ -141,7 +142,8 @@ class _Study:
             tiles = self.tiles.setdefault(faces.name, {"photo": Tile(pixels_from_unit(crop.image), faces.name)})
             albedo = cv2.resize(made.albedo, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
             tiles[variant] = Tile(pixels_from_unit(np.concatenate([image, albedo])), variant)
-        return Verdict(self.vectors(image, crop.five_points), made.landmark_error, made.seconds)
+        judged = in_one_tone(image) if crop.is_monochrome else image
+        return Verdict(self.vectors(judged, crop.five_points), made.landmark_error, made.seconds)
 
     def _second_name(self) -> str | None:
         return f"{self.second.name} {self.second.sha256}" if self.second else None
@@ -223,6 +225,11 @@ def picture_before_background(
     color = srgb_from_linear(rendering.color[0]).clamp(0, 1).permute(1, 2, 0).numpy()
     alpha = rendering.alpha[0, 0].numpy()[..., None]
     return (alpha * color + (1 - alpha) * background).astype(np.float32)
+
+
+def in_one_tone(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) sRGB -> the same in grey, as guidance compares it with a monochrome photo, which shows no colour."""
+    return luminance(torch.from_numpy(image).permute(2, 0, 1)[None])[0, 0, ..., None].expand(-1, -1, 3).numpy().copy()
 
 
 def _chosen(only: Sequence[str], seed: int, steps: int | None) -> dict[str, AvatarOptions | DirectFittingConfig]:

@@ -109,8 +109,8 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             calm = calm + tone
             calm = calm + calmed_lightness(with_detail(decoded, calm), expected, shown, config.kept * spread)
             base = with_detail(decoded, calm)
-            light = torch.cat([parts.light[:, :6] - gain.log().repeat(1, 2), parts.light[:, 6:]], 1)
-            parts = replace(parts, light=light)
+            skin = _mean_linear(base[:, :3], shown + 1e-6)
+            parts = replace(parts, light=_divided_light(parts.light, gain, skin, guide.is_grey))
             z_0 = guide.statistics.normalise(layout.join(parts))
         shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
     residual = Residual(shown, spread, depth_of_faces(guide, base.shape[-1]), config)
@@ -319,6 +319,17 @@ class Residual:
         change = self._about_its_mean((bands * self.spread).sum(1, keepdim=True))
         residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)
+
+
+def _divided_light(light: Tensor, gain: Tensor, skin: Tensor, is_grey: Tensor) -> Tensor:
+    """Light (B, 9) by which a skin, now (B, 3) linear and brighter by `gain` (B, 3), looks as before.
+
+    In a monochrome photo nothing tells a colour of light: there it is white, and as bright on this skin.
+    """
+    log = light[:, :6].unflatten(1, (2, 3)) - gain.log()[:, None]
+    white = torch.stack([_luminance(lamp * skin) / _luminance(skin) for lamp in log.exp().unbind(1)], 1).log()
+    log = torch.where(is_grey[:, 0], white, log)
+    return torch.cat([log.flatten(1), light[:, 6:]], 1)
 
 
 def _bands(free: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from fitdiff.cli import main
 from fitdiff.errors import UsageError
+from fitdiff.evaluation import identity
 from fitdiff.evaluation.direct_fitting import DirectFittingConfig, fit_directly
 from fitdiff.evaluation.identity import VARIANTS, evaluate_identity
 from fitdiff.evaluation.identity_table import COLUMNS, IMPOSTORS, OTHER_PHOTO, Verdict, identity_table
@@ -214,6 +215,29 @@ def test_half_a_line_is_measured_again(tmp_path: Path) -> None:
     assert rows.find("b", "v", {}) is None
     rows.add({"person": "b", "variant": "v", "key": {}})
     assert RowFile(path).find("b", "v", {}) is not None and RowFile(path).find("a", "v", {"n": [1]}) is not None
+
+
+def test_a_monochrome_photo_is_compared_in_one_tone(
+    small_pipeline: FitDiffPipeline, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rendering of bea's grey photo is judged in grey, that of ann's in colour; on the sheet both have colours."""
+    grey = Image.open(people / "bea" / "1.png").convert("L").convert("RGB")
+    grey.save(people / "bea" / "1.png")
+    judged: list[np.ndarray] = []
+    vectors = identity._Study.vectors
+
+    def spied(study: Any, image: np.ndarray, five_points: np.ndarray) -> dict[str, np.ndarray]:
+        judged.append(image)
+        return vectors(study, image, five_points)
+
+    monkeypatch.setattr(identity._Study, "vectors", spied)
+    evaluate_identity(small_pipeline, people, only=[UNGUIDED], steps=1)
+    ann, bea = judged[-2:]
+    assert np.ptp(ann, axis=2).max() > 0.1 and np.ptp(bea, axis=2).max() == 0
+    picture = np.random.default_rng(0).random((8, 8, 3), np.float32)
+    assert identity.in_one_tone(picture) == pytest.approx(
+        np.repeat((picture @ [0.2126, 0.7152, 0.0722])[..., None], 3, 2), abs=1e-5
+    )
 
 
 def test_the_sheet_has_a_row_a_person(counted: Counted, people: Path, tmp_path: Path) -> None:

@@ -329,3 +329,23 @@ def test_the_light_gives_back_what_the_skin_takes(pipeline: FitDiffPipeline, cro
     assert torch.allclose(specular, torch.lerp(mean, expected[:, 3:6].mean(1), 0.25), atol=1e-6)
     assert (lit - plain).abs().mean() < 0.02
     assert (guide.estimate(with_detail(face, residual), parts).image - plain).abs().mean() > 0.03
+
+
+def test_the_light_of_a_monochrome_photo_is_white_and_as_bright(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    """And that of a colour photo keeps its colour."""
+    nothing = DetailConfig(steps=1, rate=0.0, coefficients_rate=0.0)
+    z = torch.randn(1, 1, 67, 64, generator=torch.Generator().manual_seed(0)) * 0.3
+    for is_grey in (True, False):
+        guide = guide_of(pipeline, replace(crop, is_monochrome=is_grey))
+        parts = guide.layout.split(guide.statistics.denormalise(z))
+        face = guide.models.face_maps(parts.texture)
+        expected = torch.cat([(face[:, :3] * torch.tensor([1.2, 1.0, 0.8])[:, None, None]).clamp(0, 1), face[:, 3:]], 1)
+        found = refine_detail(guide, z, nothing, expected)
+        settled = guide.layout.split(guide.statistics.denormalise(found.z))
+        lamps = settled.light[0, :6].view(2, 3)
+        apart = (lamps - lamps.mean(1, keepdim=True)).abs().max()
+        assert apart < 1e-5 if is_grey else apart > 0.05
+        before, after = guide.estimate(face, parts), guide.estimate(found.face_maps, settled)
+        skin = guide.target.skin * (before.rendering.part == 0)[:, None]
+        levels = [(luminance(seen.image) * skin).sum() / skin.sum() for seen in (before, after)]
+        assert float(levels[1] / levels[0]) == pytest.approx(1, abs=0.06)
