@@ -4,7 +4,7 @@ The prior learns from drawn faces, and a recogniser sees real ones elsewhere: it
 eight L*. How light a skin is cannot be read off one photo, because nobody knows the light; but people can say it who
 have seen somebody in many pictures. So one ridge regression of the skin's tone alone is fitted to drawn faces, whose
 tone is known, and to photographs with such labels, together. It replaces what the prior says along the one direction
-of the latents that goes with tone; all else stays.
+of the texture's latents that goes with tone; all else stays.
 
 Knows nothing of how photographs become features.
 """
@@ -67,8 +67,9 @@ def calibrate_tone(
         ridge: penalty, in units of the mean variance of a standardised input.
     """
     prior = model.conditioner.prior
-    coefficients = latents.flatten(1) @ model.denoiser.linear.basis.T
-    told = _ToneOfLatents(coefficients, drawn.tone)
+    basis = model.denoiser.linear.basis
+    coefficients = latents.flatten(1) @ basis.T
+    told = _ToneOfLatents(coefficients, drawn.tone, basis[:, : model.config.layout.texture])
     before = [told(prior.mean(samples.inputs)) for samples in (photos, drawn)]
 
     def standardised(samples: ToneSamples) -> Tensor:
@@ -100,15 +101,17 @@ def calibrate_tone(
 class _ToneOfLatents:
     """The tone of faces with these coefficients along the basis, as a linear function, and what changes with it.
 
-    weights, direction: (K,); a step along `direction` by 1 changes the tone by 1 and all else as it goes with tone.
+    weights, direction: (K,); a step along `direction` by 1 changes the tone by 1 and the texture as it goes with tone.
     """
 
-    def __init__(self, coefficients: Tensor, tone: Tensor) -> None:
+    def __init__(self, coefficients: Tensor, tone: Tensor, texture: Tensor) -> None:
+        """`texture`: (K, T), the basis' part in the texture's latents; by chance alone goes the rest with tone."""
         self.mean, self.level = coefficients.mean(0), tone.mean()
         c, t = coefficients - self.mean, tone - self.level
         along = c.T @ t / len(c)
         moment = c.T @ c / len(c)
         self.weights = torch.linalg.solve(moment + 1e-3 * torch.eye(len(moment)), along)
+        along = (along @ texture) @ texture.T
         self.direction = along / (self.weights @ along)
 
     def __call__(self, coefficients: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from fitdiff.training.calibrate_tone import ToneSamples, calibrate_tone, lightne
 from fitdiff.training.recipe import chart_tones
 from fitdiff.training.tone_photos import read_labels, tone_samples
 
-INPUTS, COMPONENTS = 12, 8
+INPUTS, COMPONENTS = 12, 16
 LAYOUT = LatentLayout(texture_size=8, identity=4, expression=2, light=2)
 CONFIG = DenoiserConfig(
     unet=UNetConfig(
@@ -58,7 +58,7 @@ def photographs(people: int = 30, shots: int = 2, shift: float = -1.0) -> ToneSa
 
 def fitted(latents: torch.Tensor, drawn: ToneSamples) -> FitDiffDenoiser:
     model = FitDiffDenoiser(CONFIG).requires_grad_(False)
-    model.set_linear_prior(linear_prior_from_data(latents, drawn.inputs, COMPONENTS, complete=2))
+    model.set_linear_prior(linear_prior_from_data(latents, drawn.inputs, COMPONENTS, complete=LAYOUT.vector))
     return model
 
 
@@ -81,6 +81,8 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     errors = [(told(drawn.tone, x) - photos.tone).abs().mean() for x in (before, after)]
     assert errors[1] < 0.4 * errors[0]
     assert torch.allclose(told(trait, before), told(trait, after), atol=0.15)
+    shape = slice(LAYOUT.texture, None)
+    assert torch.allclose(before[:, shape], after[:, shape], atol=1e-4)
 
 
 def test_a_second_calibration_changes_nothing() -> None:
