@@ -131,7 +131,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             with span("residual", "pytorch"):
                 detail, penalty = residual(free)
             z = torch.cat([texture, numbers], 1).view_as(z_0)
-            moved = layout.split(guide.statistics.denormalise(z))
+            moved = _with_white_light(layout.split(guide.statistics.denormalise(z)), guide.is_grey)
             guide.views.advance(config.views)
             total, terms = guide.objective(guide.estimate(with_detail(base, detail), moved))
             held = (numbers - start).square().sum()
@@ -144,7 +144,8 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
                 optimiser.step()
             guide.record(begun + step, 0.0, terms)
     with torch.no_grad():
-        z = torch.cat([texture, numbers], 1).view_as(z_0)
+        parts = layout.split(guide.statistics.denormalise(torch.cat([texture, numbers], 1).view_as(z_0)))
+        z = guide.statistics.normalise(layout.join(_with_white_light(parts, guide.is_grey)))
         detail, _ = residual(free)
         return Detail(z, calm + detail, with_detail(base, detail))
 
@@ -330,6 +331,13 @@ def _divided_light(light: Tensor, gain: Tensor, skin: Tensor, is_grey: Tensor) -
     white = torch.stack([_luminance(lamp * skin) / _luminance(skin) for lamp in log.exp().unbind(1)], 1).log()
     log = torch.where(is_grey[:, 0], white, log)
     return torch.cat([log.flatten(1), light[:, 6:]], 1)
+
+
+def _with_white_light(parts: LatentParts, is_grey: Tensor) -> LatentParts:
+    """The same with colourless light for monochrome photos: a step on each channel alone would colour it."""
+    lamps = parts.light[:, :6].unflatten(1, (2, 3))
+    lamps = torch.where(is_grey[:, 0], lamps.mean(2, keepdim=True), lamps)
+    return replace(parts, light=torch.cat([lamps.flatten(1), parts.light[:, 6:]], 1))
 
 
 def _bands(free: Tensor) -> Tensor:

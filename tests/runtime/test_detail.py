@@ -335,6 +335,10 @@ def test_the_light_of_a_monochrome_photo_is_white_and_as_bright(pipeline: FitDif
     """And that of a colour photo keeps its colour."""
     nothing = DetailConfig(steps=1, rate=0.0, coefficients_rate=0.0)
     z = torch.randn(1, 1, 67, 64, generator=torch.Generator().manual_seed(0)) * 0.3
+    guide = guide_of(pipeline, replace(crop, is_monochrome=True))
+    moved = refine_detail(guide, z, DetailConfig(steps=4, coefficients_rate=0.2)).z
+    lamps = guide.layout.split(guide.statistics.denormalise(moved)).light[0, :6].view(2, 3)
+    assert (lamps - lamps.mean(1, keepdim=True)).abs().max() < 1e-5  # after steps that move light, too
     for is_grey in (True, False):
         guide = guide_of(pipeline, replace(crop, is_monochrome=is_grey))
         parts = guide.layout.split(guide.statistics.denormalise(z))
