@@ -17,6 +17,7 @@ import torch
 
 from ..models.checkpoint import assets_dir, save_checkpoint
 from ..models.morphable import MorphableModel, load_morphable
+from ..rendering.shader import srgb_from_linear
 from .atlas_layout import (
     ATLAS_SIZE,
     EYE_EXPONENT,
@@ -30,6 +31,7 @@ from .atlas_layout import (
     TONGUE_RECT,
     makehuman_from_face_chart,
 )
+from .draw_teeth import DrawnTeeth, draw_teeth
 
 SKIN = "young_lightskinned_male_diffuse2.png"
 IRIS_ANGLE = 0.47  # radians from the gaze to the rim of the iris: 11.8 mm across on an eyeball of 25 mm
@@ -142,6 +144,29 @@ def draw_eye(size: int, iris_rgb: tuple[float, float, float], rng: np.random.Gen
     return cv2.resize(colour.clip(0, 1).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
 
 
+def teeth_in_rect(model: MorphableModel, supersample: int = 6) -> DrawnTeeth:
+    """Both rows of teeth over their rectangle of the atlas; colours go on beyond the rows' borders."""
+    chosen = model.triangle_part.numpy() == model.config.part_names.index("teeth")
+    triangles, vertices = model.triangles.numpy()[chosen], model.mean.numpy().astype(np.float64)
+    x, y, width, height = TEETH_RECT
+    uv = (model.corner_uv.numpy()[chosen].astype(np.float64) * ATLAS_SIZE - [x, y]) * supersample
+    rows = sorted(connected_pieces(triangles), key=lambda row: -vertices[row, 1].mean())
+    fine = draw_teeth(vertices, triangles, uv, rows, (height * supersample, width * supersample))
+    share = cv2.resize(fine.covered.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+
+    def reduced(values: np.ndarray) -> np.ndarray:
+        sums = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        flat = (sums / np.maximum(share, 1e-6).reshape(height, width, *[1] * (sums.ndim - 2))).reshape(height, width, -1)
+        return fill_outside(flat, share > 0.3).reshape(sums.shape)
+
+    return DrawnTeeth(reduced(fine.albedo), reduced(fine.slope), reduced(fine.wet), share > 0.3)
+
+
+def srgb(linear: np.ndarray) -> np.ndarray:
+    """Linear values as sRGB encodes them."""
+    return srgb_from_linear(torch.from_numpy(np.asarray(linear, np.float32))).numpy()
+
+
 def draw_lash_alpha(model: MorphableModel, rng: np.random.Generator) -> np.ndarray:
     """Coverage of the lash strips: (1024, 1024) in [0, 1]; hairs run from the lid's edge outwards along each strip.
 
@@ -226,14 +251,14 @@ def main() -> None:
     head[FACE_BLOCK[1] + FACE_BLOCK[2] + 8 :] = False
     albedo = fill_outside(skin_in_atlas(skin), cv2.erode(head.astype(np.uint8), np.ones((5, 5))).astype(bool))
     paste(albedo, NECK_RECT, _stretched(skin, NECK_RECT, NECK_UV))
-    paste(albedo, MOUTH_RECT, _stretched(skin, MOUTH_RECT, MOUTH_UV) * np.array([0.62, 0.45, 0.45]))
+    paste(albedo, MOUTH_RECT, _stretched(skin, MOUTH_RECT, MOUTH_UV) * np.array([0.50, 0.35, 0.35]))
     for rect in SOCKET_RECTS.values():
         paste(albedo, rect, np.array([0.55, 0.33, 0.29], np.float32))
     paste(albedo, EYE_RECT, draw_eye(EYE_RECT[2], (0.42, 0.28, 0.17), rng))
-    ivory = np.array([0.84, 0.79, 0.70], np.float32)
-    paste(albedo, TEETH_RECT, ivory)
+    teeth = teeth_in_rect(model)
+    paste(albedo, TEETH_RECT, srgb(teeth.albedo))
     noise = cv2.GaussianBlur(rng.normal(0, 1, (TONGUE_RECT[3], TONGUE_RECT[2])).astype(np.float32), (0, 0), 1.2)
-    paste(albedo, TONGUE_RECT, np.array([0.72, 0.40, 0.38], np.float32) * (1 + 0.12 * noise[..., None]))
+    paste(albedo, TONGUE_RECT, np.array([0.53, 0.27, 0.26], np.float32) * (1 + 0.12 * noise[..., None]))
     paste(albedo, LASH_RECT, np.array([0.10, 0.075, 0.06], np.float32))
     alpha = np.ones((ATLAS_SIZE, ATLAS_SIZE), np.float32)
     x, y, width, height = LASH_RECT
@@ -252,7 +277,9 @@ def main() -> None:
     height_map[y - 200 :] = 0
     slope_x, slope_y = np.gradient(height_map, axis=1), np.gradient(height_map, axis=0)
     normal = np.stack([-slope_x, slope_y, np.ones_like(slope_x)], -1)
+    paste(normal, TEETH_RECT, np.concatenate([teeth.slope * [-1, 1], np.ones_like(teeth.slope[..., :1])], -1))
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    paste(roughness, TEETH_RECT, 0.22 + 0.13 * teeth.wet)
 
     def bytes_of(image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy((image.clip(0, 1) * 255 + 0.5).astype(np.uint8))

@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 
 BRIGHTEST_LIGHT = 1.8  # times that in which a white surface is white: photos are hardly exposed for more
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
-LEAST_SPREAD = (0.016, 0.011, 0.006)  # of the bands of lightness: faces that were drawn have few wrinkles
+LEAST_SPREAD = (0.008, 0.006, 0.003)  # of the bands of lightness: faces that were drawn have few wrinkles
 BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
 NEVER_DARK = 0.1  # log sRGB: where one face in a hundred is no darker than that, what is dark is hair; see `HAIR`
 HAIR, LEAST_HAIR = 1.2, 0.06  # times that face's darkness, and at least so much
 LOOKS_FOR_HAIR = (0.3, 0.6)  # shares of the steps
+SEEN_AT_LEAST = 0.05  # of a side that does not show, beside one that does
 OFTEN = 2.0  # spreads: what departs by more costs no more than in proportion
 
 
@@ -54,6 +55,7 @@ class DetailConfig:
     rate: float = 1.5  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
     size: float = 0.005  # penalty of a residual of a spread in one band
+    asymmetric: float = 12.0  # times that penalty for what differs between the face's sides
     brightest: float = 3.0  # spreads: a residual gets no lighter than that; what would is shine
     kept: float = 2.0  # spreads: what the sampled face departs from the expected one by; more is light
     lightness: float = 1.0  # share of the way to the prior's expected skin, see `expected_tone`
@@ -216,6 +218,8 @@ def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: T
     """
     departure = lightness(face_maps[:, :3]) - lightness(expected[:, :3])
     bands = kept * (lightness_bands(departure) / kept).tanh()
+    seen = shown + SEEN_AT_LEAST
+    bands = (bands * seen + (bands * seen).flip(-1)) / (seen + seen.flip(-1))
     change = bands.sum(1, keepdim=True) - departure
     weight = shown + 1e-6
     change = change - (change * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
@@ -288,38 +292,63 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
 
 
 class Residual:
-    """What is free, in spreads of each band, as a residual where the photo shows skin."""
+    """What is free, in spreads of each band, as a residual where the photo shows skin.
+
+    Faces are nearly alike on both sides, and what light, shade, hair and frames do to them is not: what differs between
+    the sides is dear, and what one side alone shows is taken over to the other.
+    """
 
     def __init__(self, shown: Tensor, spread: Tensor, depth: Tensor, config: DetailConfig) -> None:
         self.spread, self.depth, self.config = spread, depth, config
         self._show(shown)
 
     def _show(self, shown: Tensor) -> None:
-        self.shown, self.around = shown, blurred(shown, BROADEST).clamp_min(1e-3)
+        self.shown, self.either, self.both = shown, shown.maximum(shown.flip(-1)), shown.minimum(shown.flip(-1))
+        self.around = blurred(self.either, BROADEST).clamp_min(1e-3)
 
     def leave_out_hair(self, free: Tensor) -> None:
         """Show no longer what would be darker than skin is there: a fringe that the occlusion network did not find."""
-        broader = (_bands(free) * self.spread)[:, 1:].sum(1, keepdim=True)
-        hair = self._about_its_mean(broader) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
+        hair = self._change(_bands(free) * self.broader) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
         hair = hair & (self.depth < NEVER_DARK)
         around = blurred(functional.max_pool2d(hair.to(free.dtype), 9, 1, 4), 3.0)
         self._show(self.shown * (1 - around))
 
-    def _about_its_mean(self, change: Tensor) -> Tensor:
-        return (change - blurred(change * self.shown, BROADEST) / self.around) * self.shown
+    @property
+    def broader(self) -> Tensor:
+        """(1, 3, 1, 1): all bands but the finest."""
+        return self.spread.new_tensor([0.0] + [1.0] * (len(LEAST_SPREAD) - 1))[None, :, None, None]
+
+    def _change(self, bands: Tensor) -> Tensor:
+        """(B, 3, S, S) in spreads -> (B, 1, S, S) log sRGB, without what is broader than the bands."""
+        alike, apart = _sides(bands)
+        change = alike * self.either + apart * self.both
+        change = (change * self.spread).sum(1, keepdim=True)
+        return change - blurred(change, BROADEST) / self.around * self.either
 
     def __call__(self, free: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, 256, 256) -> (B, 4, 256, 256), the same for all of the albedo, and its penalty (B,).
 
         Without what is broader than the bands: the face would be a mask, lighter or darker than what does not show.
         """
-        bands = _bands(free)
         bright = self.config.brightest
+        bands = _bands(free)
         bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
-        rare = OFTEN**2 * 2 * ((1 + (bands / OFTEN).square()).sqrt() - 1)
-        change = self._about_its_mean((bands * self.spread).sum(1, keepdim=True))
+        change = self._change(bands)
         residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
+        alike, apart = _sides(bands)
+        rare = _rare(alike) + self.config.asymmetric * _rare(apart)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)
+
+
+def _sides(bands: Tensor) -> tuple[Tensor, Tensor]:
+    """What (B, C, S, S) has in common with its mirror image, and the rest."""
+    alike = (bands + bands.flip(-1)) / 2
+    return alike, bands - alike
+
+
+def _rare(bands: Tensor) -> Tensor:
+    """Squares of spreads, but beyond `OFTEN` no more than in proportion."""
+    return OFTEN**2 * 2 * ((1 + (bands / OFTEN).square()).sqrt() - 1)
 
 
 def _divided_light(light: Tensor, gain: Tensor, skin: Tensor, is_grey: Tensor) -> Tensor:

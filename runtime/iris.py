@@ -26,6 +26,7 @@ _LEAST_CONFIDENCE = 0.15  # below it the measured colour is not believed
 _BROWN_CONFIDENCE = 0.02  # what brown counts in a picture of the eyes, beside what is measured
 _WHITE = np.array([0.52, 0.48, 0.455])  # linear albedo of a sclera
 _DARK, _BRIGHT = 0.008, 0.22  # luminance of irises, linear
+_DARK_SKIN, _FAIR_SKIN = 0.15, 0.24  # linear luminance (L* 46 and 56): irises of dark-skinned people are brown
 _DIAMETERS = (0.0094, 0.0120)  # metres
 _DIAMETER_SPREAD = 0.0005  # metres, between people
 _DIAMETER_ERROR = 0.0012  # metres, of one sure measurement
@@ -52,7 +53,8 @@ def iris_from_crop(crop: FaceCrop, avatar: Avatar) -> Iris:
     """The iris of the person in the photo.
 
     Args:
-        avatar: gives the size of things: its pose is the head's in the crop.
+        avatar: gives the size of things: its pose is the head's in the crop; the darker its skin, the less is a
+            colour believed that is not brown.
 
     Returns:
         `BROWN_IRIS` where the photo is monochrome, or its eyes are closed, hidden or a few pixels wide.
@@ -60,7 +62,7 @@ def iris_from_crop(crop: FaceCrop, avatar: Avatar) -> Iris:
     if crop.is_monochrome or avatar.pose is None:
         return BROWN_IRIS
     eyes = _eyes(crop)
-    color, best = _believed_color(eyes)
+    color, best = _believed_color(eyes, _ramp(_skin_luminance(avatar), _DARK_SKIN, _FAIR_SKIN))
     if best < _LEAST_CONFIDENCE:
         return BROWN_IRIS
     sure = sum(eye.confidence for eye in eyes)
@@ -87,14 +89,27 @@ def _eyes(crop: FaceCrop) -> list[EyeMeasurement]:
     return [measure_eye(crop, side) for side in _CONTOURS]
 
 
-def _believed_color(eyes: list[EyeMeasurement]) -> tuple[npt.NDArray[np.float64], float]:
-    """Linear colour, the browner the less is seen of the irises, and the confidence in the better eye."""
+def _believed_color(eyes: list[EyeMeasurement], fair: float) -> tuple[npt.NDArray[np.float64], float]:
+    """Linear colour, the browner the less is seen of the irises, and the confidence in the better eye.
+
+    fair: 0 to 1, how far they may be of another colour than brown.
+    """
     best = max(eye.confidence for eye in eyes)
     if best < _LEAST_CONFIDENCE:
         return _BROWN, best
     log_color = sum(eye.confidence * np.log(eye.color) for eye in eyes) / sum(eye.confidence for eye in eyes)
     believed = _ramp(best, _LEAST_CONFIDENCE, 0.45)  # most people's irises are brown
-    return np.exp(log_color) ** believed * _BROWN ** (1 - believed), best
+    color = np.exp(log_color) ** believed * _BROWN ** (1 - believed)
+    return color**fair * (_BROWN * min(1.0, float(color @ _LUMINANCE / (_BROWN @ _LUMINANCE)))) ** (1 - fair), best
+
+
+def _skin_luminance(avatar: Avatar) -> float:
+    """Of the middle of the face, linear: the median, which brows, eyes and lips do not move."""
+    albedo = avatar.face_maps.diffuse_albedo
+    side = len(albedo)
+    middle = albedo[round(0.35 * side) : round(0.7 * side), round(0.35 * side) : round(0.65 * side)]
+    linear = linear_from_srgb(torch.from_numpy(np.ascontiguousarray(middle))).numpy()
+    return float(np.median(linear @ _LUMINANCE))
 
 
 def measure_eye(crop: FaceCrop, side: str) -> EyeMeasurement:

@@ -26,6 +26,9 @@ _LIMBUS = 0.13  # of the iris' radius: how far it blends into the white
 _WIDEST = 0.55  # sine of the largest angle between the gaze and the iris' border
 _SCLERA = np.array([0.52, 0.48, 0.455], np.float32)  # linear albedo beside the iris
 _CORNER = np.array([0.42, 0.26, 0.22], np.float32)  # and towards the lids' corners
+# What the lids leave of the light: engines have no shade there, and an eye without it is a ball in a mask.
+_UPPER_LID, _LOWER_LID = (0.02, 0.42), (0.16, 0.46)  # radians above and below the gaze where the shade begins and is full
+_UPPER_SHADE, _LOWER_SHADE, _CORNER_SHADE = 0.62, 0.25, 0.45  # of the light that it takes away
 _VEIN = np.array([0.36, 0.12, 0.10], np.float32)
 _PUPIL_COLOR = 0.004
 _HEADINGS, _DEPTHS = 1024, 128  # samples of the polar picture of the iris
@@ -108,6 +111,7 @@ def _picture(chart: EyeChart, edge: float, iris: Iris, size: int) -> EyePicture:
     color = iris_color * (1 - white) + color * white
     pupil = _smooth((depth - PUPIL) / max(0.06, 2 * texel) + 0.5)[..., None]
     color = color * pupil + _PUPIL_COLOR * (1 - pupil)
+    color = color * _lids_leave(angle, across, up, disc)[..., None]
     roughness = _IRIS_ROUGHNESS + (_SCLERA_ROUGHNESS - _IRIS_ROUGHNESS) * white[..., 0]
     return EyePicture(
         slice(int(low[1]), int(high[1])),
@@ -125,6 +129,15 @@ def _sclera(angle: FloatArray, across: FloatArray, up: FloatArray) -> FloatArray
     strength = cv2.resize(veins, angle.shape[::-1], interpolation=cv2.INTER_LINEAR)
     strength = strength * np.float32(0.7) * _smooth((angle - 0.38) / 0.6)
     return color + (_VEIN - color) * strength[..., None]
+
+
+def _lids_leave(angle: FloatArray, across: FloatArray, up: FloatArray, disc: FloatArray) -> FloatArray:
+    """(h, w) share of the light that reaches an eye between its lids, looking ahead."""
+    high, aside = (angle * part / np.maximum(disc, 1e-6) for part in (up, across))
+    upper = _smooth((high - _UPPER_LID[0]) / (_UPPER_LID[1] - _UPPER_LID[0]))
+    lower = _smooth((-high - _LOWER_LID[0]) / (_LOWER_LID[1] - _LOWER_LID[0]))
+    corner = _smooth((np.abs(aside) - 0.4) / 0.5)
+    return (1 - _UPPER_SHADE * upper) * (1 - _LOWER_SHADE * lower) * (1 - _CORNER_SHADE * corner)
 
 
 def _veins(size: int) -> FloatArray:
