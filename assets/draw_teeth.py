@@ -30,7 +30,7 @@ _MIDDLE_DEPTH = 0.6  # of the foremost tooth's: a point between the rows' two ar
 _BULGE = 0.55  # mm that a tooth's middle stands before its sides
 # What cheeks and lips leave of the light: mm from the middle along the row, share.
 _LIGHT_AT = np.array([0.0, 12.0, 22.0, 32.0, 45.0, 70.0])
-_LIGHT = np.array([0.92, 0.86, 0.60, 0.32, 0.16, 0.08])
+_LIGHT = np.array([0.92, 0.84, 0.52, 0.22, 0.10, 0.05])
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,12 +73,14 @@ class Detail:
     """What the detail stage found.
 
     z: (B, 1, 67, 64) normalised, its shape and light settled. residual: (B, 4, 256, 256) for `with_detail`.
-    face_maps: (B, 9, 256, 256) in [0, 1], those of z with the residual.
+    face_maps: (B, 9, 256, 256) in [0, 1], those of z with the residual. shown: (B, 1, 256, 256) in [0, 1], how well
+    the photo shows each texel as bare skin.
     """
 
     z: Tensor
     residual: Tensor
     face_maps: Tensor
+    shown: Tensor
 
 
 def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expected: Tensor | None = None) -> Detail:
@@ -149,7 +151,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
         parts = layout.split(guide.statistics.denormalise(torch.cat([texture, numbers], 1).view_as(z_0)))
         z = guide.statistics.normalise(layout.join(_with_white_light(parts, guide.is_grey)))
         detail, _ = residual(free)
-        return Detail(z, calm + detail, with_detail(base, detail))
+        return Detail(z, calm + detail, with_detail(base, detail), residual.shown)
 
 
 def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tensor:
@@ -217,9 +219,7 @@ def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: T
         kept: (1, 3, S, S): departures in the bands come no further than that; small ones stay as they are.
     """
     departure = lightness(face_maps[:, :3]) - lightness(expected[:, :3])
-    bands = kept * (lightness_bands(departure) / kept).tanh()
-    seen = shown + SEEN_AT_LEAST
-    bands = (bands * seen + (bands * seen).flip(-1)) / (seen + seen.flip(-1))
+    bands = _alike(kept * (lightness_bands(departure) / kept).tanh(), shown)
     change = bands.sum(1, keepdim=True) - departure
     weight = shown + 1e-6
     change = change - (change * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
@@ -288,7 +288,7 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     inside = (1.5 * blurred(share, 3.0) - 0.5).clamp(0, 1)  # fades out inside the border
     # Where the face ends, in hair or at its outline, it fades out more slowly: eyes and mouth are no such end.
     whole = -functional.max_pool2d(-functional.max_pool2d(share, OPENING, 1, OPENING // 2), OPENING, 1, OPENING // 2)
-    return inside * (2.0 * blurred(whole, 6.0) - 1.0).clamp(0, 1)
+    return inside * (3.0 * blurred(whole, 6.0) - 2.0).clamp(0, 1)
 
 
 class Residual:
@@ -308,22 +308,24 @@ class Residual:
 
     def leave_out_hair(self, free: Tensor) -> None:
         """Show no longer what would be darker than skin is there: a fringe that the occlusion network did not find."""
-        hair = self._change(_bands(free) * self.broader) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
+        bands = _bands(free)
+        broader = torch.cat([torch.zeros_like(bands[:, :1]), bands[:, 1:]], 1)
+        hair = self._change(broader) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
         hair = hair & (self.depth < NEVER_DARK)
         around = blurred(functional.max_pool2d(hair.to(free.dtype), 9, 1, 4), 3.0)
         self._show(self.shown * (1 - around))
 
-    @property
-    def broader(self) -> Tensor:
-        """(1, 3, 1, 1): all bands but the finest."""
-        return self.spread.new_tensor([0.0] + [1.0] * (len(LEAST_SPREAD) - 1))[None, :, None, None]
-
     def _change(self, bands: Tensor) -> Tensor:
         """(B, 3, S, S) in spreads -> (B, 1, S, S) log sRGB, without what is broader than the bands."""
-        alike, apart = _sides(bands)
+        alike, apart = self._sides(bands)
         change = alike * self.either + apart * self.both
         change = (change * self.spread).sum(1, keepdim=True)
         return change - blurred(change, BROADEST) / self.around * self.either
+
+    def _sides(self, bands: Tensor) -> tuple[Tensor, Tensor]:
+        """What both sides have in common, and what each has besides."""
+        alike = _alike(bands, self.shown)
+        return alike, bands - alike
 
     def __call__(self, free: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, 256, 256) -> (B, 4, 256, 256), the same for all of the albedo, and its penalty (B,).
@@ -335,15 +337,16 @@ class Residual:
         bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
         change = self._change(bands)
         residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
-        alike, apart = _sides(bands)
+        alike, apart = self._sides(bands)
         rare = _rare(alike) + self.config.asymmetric * _rare(apart)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)
 
 
-def _sides(bands: Tensor) -> tuple[Tensor, Tensor]:
-    """What (B, C, S, S) has in common with its mirror image, and the rest."""
-    alike = (bands + bands.flip(-1)) / 2
-    return alike, bands - alike
+def _alike(bands: Tensor, shown: Tensor) -> Tensor:
+    """(B, C, S, S): the mean of both sides of a face, by how well each is shown (B, 1, S, S)."""
+    weight = shown + SEEN_AT_LEAST
+    weighted = bands * weight
+    return (weighted + weighted.flip(-1)) / (weight + weight.flip(-1))
 
 
 def _rare(bands: Tensor) -> Tensor:

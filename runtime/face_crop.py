@@ -66,6 +66,12 @@ class FaceCrop:
         height, width = self.photo.shape[:2]
         return ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None]
 
+    def image_of(self, size: int) -> np.ndarray:
+        """(size, size, 3) float32 sRGB in [0, 1]: the crop's square of the photo at another resolution."""
+        scale, offset = self.crop_from_photo[0, 0], self.crop_from_photo[:, 2]
+        left, top = (round(v) for v in -offset / scale)
+        return _cut(self.photo, left, top, round(len(self.image) / scale), size)
+
 
 def crop_face(photo: Photo, detector: Detector, landmark_network: LandmarkNetwork, face: int | None = None) -> FaceCrop:
     """Find a face, its landmarks, and cut it out.

@@ -24,7 +24,7 @@ from ..models.topology import HeadTopology
 from ..rendering.camera import project
 from ..rendering.head_atlas import HeadAtlas
 from ..rendering.renderer import HeadRenderer, mapped
-from ..rendering.shader import light_from_latent
+from ..rendering.shader import Light, light_from_latent
 from .avatar_result import NO_FIT, AvatarOptions, AvatarResult, DecodedFace, Fit, avatar_result, timed
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
 from .detail import Detail, refine_detail, with_detail
@@ -32,6 +32,7 @@ from .devices import CPU, host_from_device
 from .face_chip import warp_chip
 from .face_crop import FaceCrop
 from .face_detector import Detector
+from .fine_detail import fine_detail
 from .guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_camera
 from .guidance_models import GuidanceModels
 from .photo_target import PhotoTarget, photo_targets
@@ -157,7 +158,7 @@ class FitDiffPipeline:
         with clock.stage("decode"), span("decode"):
             seen_by = guide or self._guidance(target, GuidanceConfig())
             fits = self._measured(seen_by, z, detail, guide.histories if guide else None)
-            results = self._finished(z, options, crops, fits, detail.residual if detail else None, target.irises)
+            results = self._finished(z, options, crops, fits, detail, target.irises)
         return [timed(result, clock) for result in results]
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
@@ -265,20 +266,22 @@ class FitDiffPipeline:
         options: Sequence[AvatarOptions],
         crops: Sequence[FaceCrop | None],
         fits: Sequence[Fit],
-        residual: Tensor | None,
+        detail: Detail | None,
         irises: Tensor | None = None,
     ) -> list[AvatarResult]:
         """Everything of the results but their times. irises: (B, 3) linear RGB, where there are photos."""
         parts = self.layout.split(self.denoiser.statistics.denormalise(z))
         with span("texture_decoder", "engine"):
             maps = self.models.autoencoder.decode(parts.texture)
-        if residual is not None:
-            maps = with_detail(maps, residual)
+        vertices, light = self.morphable(parts.identity, parts.expression), light_from_latent(parts.light)
+        if detail is not None:
+            maps = with_detail(maps, detail.residual)
+            with span("fine_detail", "pytorch"):
+                maps = self._with_fine_detail(maps, detail, crops, fits, vertices, light)
         with span("compose", "pytorch"):
             head = mapped(self.atlas.compose(maps, irises), host_from_device)
         maps, neutral = host_from_device(maps), host_from_device(self.morphable(parts.identity))
-        vertices = host_from_device(self.morphable(parts.identity, parts.expression))
-        light = mapped(light_from_latent(parts.light), host_from_device)
+        vertices, light = host_from_device(vertices), mapped(light, host_from_device)
         results = []
         for row, (own, crop, fit) in enumerate(zip(options, crops, fits, strict=True)):
             found = DecodedFace(
@@ -295,6 +298,29 @@ class FitDiffPipeline:
                 )
             )  # fmt: skip
         return results
+
+    def _with_fine_detail(
+        self,
+        maps: Tensor,
+        detail: Detail,
+        crops: Sequence[FaceCrop | None],
+        fits: Sequence[Fit],
+        vertices: Tensor,
+        light: Light,
+    ) -> Tensor:
+        """(B, 9, 512, 512) maps with what each photo shows beyond its crop's pixels."""
+        renderer = self.models.renderer
+        finer = []
+        for row, (crop, fit) in enumerate(zip(crops, fits, strict=True)):
+            own = slice(row, row + 1)
+            assert crop is not None and fit.pose is not None  # there was a photo to take detail from
+            camera = crop_camera(fit.pose, device=self.device)
+            lit = mapped(light, lambda value, own=own: value[own])
+            change = fine_detail(
+                maps[own], detail.shown[own], crop, self.atlas, renderer, vertices[own], camera, lit
+            )  # fmt: skip
+            finer.append(with_detail(maps[own], change))
+        return torch.cat(finer)
 
     @cached_property
     def _topology(self) -> HeadTopology:
