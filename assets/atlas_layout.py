@@ -24,6 +24,7 @@ MOUTH_RECT = (280, 716, 232, 176)
 SOCKET_RECTS = {"right": (280, 904, 96, 112), "left": (392, 904, 96, 112)}
 NECK_RECT = (528, 716, 448, 172)
 TEETH_RECT = (528, 904, 160, 112)
+ENAMEL_RECT = (584, 904, 48, 16)  # between the arms of the upper row's band: plain enamel, for teeth of other heads
 TONGUE_RECT = (704, 904, 96, 112)
 LASH_RECT = (816, 904, 160, 112)
 

@@ -14,8 +14,8 @@ from ..models.importers.source import REGIONS, SourceHead
 from ..models.morphable import MorphableModel
 from .atlas_layout import (
     ATLAS_SIZE,
+    ENAMEL_RECT,
     SOCKET_RECTS,
-    TEETH_RECT,
     TONGUE_RECT,
     eye_uv,
     fit_to_rect,
@@ -27,7 +27,7 @@ SEAM = 3.0 / ATLAS_SIZE  # two halves that agree to this are one
 OVERHANG = 1.0  # share of a triangle by which skin may lie beyond the border of our texture
 RELAXATIONS = 40
 MOUTH_INSIDE = (320, 742, 152, 90)  # a rectangle of the atlas that our mouth, which is no rectangle, covers wholly
-_RECTS = {"mouth": MOUTH_INSIDE, "gums": MOUTH_INSIDE, "teeth": TEETH_RECT, "tongue": TONGUE_RECT,
+_RECTS = {"mouth": MOUTH_INSIDE, "gums": MOUTH_INSIDE, "teeth": ENAMEL_RECT, "tongue": TONGUE_RECT,
           "socket_left": SOCKET_RECTS["left"], "socket_right": SOCKET_RECTS["right"]}  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ..models.importers.frame import upright_turns
 from ..models.landmarks import FaceMesh
 from ..models.topology import PART_NAMES
 from ..rendering.renderer import HeadMapsTensor
-from .atlas_layout import ATLAS_SIZE, EYE_RECT, LASH_RECT, MOUTH_RECT, TEETH_RECT, TONGUE_RECT, eye_uv
+from .atlas_layout import ATLAS_SIZE, ENAMEL_RECT, EYE_RECT, LASH_RECT, MOUTH_RECT, TONGUE_RECT, eye_uv
 from .surface_landmarks import FACE_WIDTH, TURNS, Surface, SurfacePoints, detect, surface_points, view_of
 
 LIKELY = 15.0  # logit: our head from the front gives 28 to 41, any other of the 24 turns 8 at most
@@ -26,7 +26,7 @@ STEP = 0.04  # metres between the heights at which it is looked for
 DEPTH = 0.06  # metres from the foremost skin to the middle of a face
 ENOUGH = 300  # of the 468 points
 _SKIN_TEXEL = (512, 330)  # of the forehead
-_MIDDLES = {"mouth": MOUTH_RECT, "teeth": TEETH_RECT, "tongue": TONGUE_RECT, "lashes": LASH_RECT, "eye_left": EYE_RECT,
+_MIDDLES = {"mouth": MOUTH_RECT, "teeth": ENAMEL_RECT, "tongue": TONGUE_RECT, "lashes": LASH_RECT, "eye_left": EYE_RECT,
             "eye_right": EYE_RECT}  # fmt: skip
 
 

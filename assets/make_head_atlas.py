@@ -20,6 +20,7 @@ from ..models.morphable import MorphableModel, load_morphable
 from ..rendering.shader import srgb_from_linear
 from .atlas_layout import (
     ATLAS_SIZE,
+    ENAMEL_RECT,
     EYE_EXPONENT,
     EYE_RECT,
     FACE_BLOCK,
@@ -31,7 +32,7 @@ from .atlas_layout import (
     TONGUE_RECT,
     makehuman_from_face_chart,
 )
-from .draw_teeth import DrawnTeeth, draw_teeth
+from .draw_teeth import PLAIN_ENAMEL, DrawnTeeth, draw_teeth
 
 SKIN = "young_lightskinned_male_diffuse2.png"
 IRIS_ANGLE = 0.47  # radians from the gaze to the rim of the iris: 11.8 mm across on an eyeball of 25 mm
@@ -257,6 +258,7 @@ def main() -> None:
     paste(albedo, EYE_RECT, draw_eye(EYE_RECT[2], (0.42, 0.28, 0.17), rng))
     teeth = teeth_in_rect(model)
     paste(albedo, TEETH_RECT, srgb(teeth.albedo))
+    paste(albedo, ENAMEL_RECT, srgb(PLAIN_ENAMEL))
     noise = cv2.GaussianBlur(rng.normal(0, 1, (TONGUE_RECT[3], TONGUE_RECT[2])).astype(np.float32), (0, 0), 1.2)
     paste(albedo, TONGUE_RECT, np.array([0.53, 0.27, 0.26], np.float32) * (1 + 0.12 * noise[..., None]))
     paste(albedo, LASH_RECT, np.array([0.10, 0.075, 0.06], np.float32))
@@ -280,6 +282,8 @@ def main() -> None:
     paste(normal, TEETH_RECT, np.concatenate([teeth.slope * [-1, 1], np.ones_like(teeth.slope[..., :1])], -1))
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     paste(roughness, TEETH_RECT, 0.22 + 0.13 * teeth.wet)
+    paste(normal, ENAMEL_RECT, np.array([0.0, 0.0, 1.0]))
+    paste(roughness, ENAMEL_RECT, 0.22)
 
     def bytes_of(image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy((image.clip(0, 1) * 255 + 0.5).astype(np.uint8))

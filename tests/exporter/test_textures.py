@@ -169,6 +169,25 @@ def test_the_iris_is_as_wide_as_the_avatar_says(head: Avatar) -> None:
     assert picture.color[metres < 0.25 * half].max() < 0.1  # the pupil
 
 
+def test_lids_shade_the_eye_and_the_upper_one_more(head: Avatar) -> None:
+    eye = find_eyeball(head, "left")
+    assert eye is not None
+    chart = fit_eye_chart(head, eye)
+    (picture,) = eye_pictures(head, 2048)
+
+    def white_at(across: float, up: float) -> float:
+        """Luminance beside the iris, degrees from the gaze."""
+        direction = np.array([[np.sin(np.radians(across)), np.sin(np.radians(up)), 0.0]])
+        direction[0, 2] = np.sqrt(1 - (direction**2).sum())
+        u, v = chart.uv(direction)[0] * 2048
+        row, column = int(v) - picture.rows.start, int(u) - picture.columns.start
+        return float(linear(picture.color[row - 6 : row + 7, column - 6 : column + 7].astype(np.float64)).mean())
+
+    middle, above, below = white_at(32, 0), white_at(32, 20), white_at(32, -20)
+    assert above < 0.6 * middle and above < 0.8 * below < 0.8 * middle
+    assert white_at(50, 0) < 0.75 * middle  # towards the corners
+
+
 def test_textures_show_that_eye(head: Avatar) -> None:
     textures = head_textures(head, 2048)
     (picture,) = eye_pictures(head, 2048)

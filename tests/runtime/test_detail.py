@@ -111,13 +111,14 @@ def test_detail_brings_the_photo_nearer_where_it_is_shown(pipeline: FitDiffPipel
     residual = refine_detail(guide, z, DetailConfig(steps=8)).residual
     losses = [row["total"] for row in guide.histories[0]]
     assert losses[-1] < 0.8 * losses[0] and len(losses) == 8
-    hidden = shown_of(guide, z) == 0
+    shown = shown_of(guide, z)
+    hidden = (shown == 0) & (shown.flip(-1) == 0)
     assert hidden.any() and not residual[hidden.expand_as(residual)].any()
     assert float(residual.abs().max()) > 0.02
     assert torch.equal(residual[:, 0], residual[:, 2])  # lightness alone
-    shown = shown_of(guide, z)
-    broad = blurred(residual[:, :1], 16.0) / blurred(shown, 16.0).clamp_min(1e-3)
-    assert (broad * shown).abs().max() < 0.1 * residual.abs().max()  # the face is no mask
+    either = shown.maximum(shown.flip(-1))
+    broad = blurred(residual[:, :1], 16.0) / blurred(either, 16.0).clamp_min(1e-3)
+    assert (broad * either).abs().max() < 0.1 * residual.abs().max()  # the face is no mask
     top = DetailConfig().brightest * sum(LEAST_SPREAD)
     assert residual.max() < 1.5 * top < -residual.min()  # shine is held back; 1.5: what the broad part gives back
 
@@ -227,7 +228,8 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
     ramp = torch.linspace(0.7, 1.4, 256)
     shaded = expected.clone()
     shaded[:, :3] *= ramp  # a dark right side, as a light from the left leaves it
-    shaded[:, :3, 100:104, 60:64] *= 0.95  # a freckle
+    for column in (60, 192):  # a freckle on both sides: what one side alone has is the photo's to tell
+        shaded[:, :3, 100:104, column : column + 4] *= 0.95
     shaded[:, :3, 150:174, 100:124] *= 0.6  # a blotch such as no face has
     shaded[:, :3, 60:84, 100:124] *= 0.6  # the same where faces have brows
     shown = torch.zeros(1, 1, 256, 256)
@@ -243,6 +245,7 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
     freckle = lambda maps: float(maps[100:104, 60:64].mean() / maps[108:112, 60:64].mean())  # noqa: E731
     assert freckle(after) == pytest.approx(freckle(before), abs=0.02)
     dark = lambda maps, top: float(maps[top + 8 : top + 16, 108:116].mean() / maps[top + 8 : top + 16, 76:84].mean())  # noqa: E731
+    assert torch.allclose(after, after.flip(-1), atol=0.01)
     assert dark(before, 150) < 0.7 and dark(after, 150) > 0.85
     assert dark(after, 60) < 0.8
 
@@ -300,6 +303,27 @@ def test_hair_on_the_forehead_is_left_out_and_folds_are_not(pipeline: FitDiffPip
     light = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 3, 256, 256), 0.05), depth, DetailConfig())
     light.leave_out_hair(-free)
     assert light.shown.min() > 0.9  # but for the dark rim that a light bar has
+
+
+def test_one_side_tells_the_other_and_hair_does_not() -> None:
+    """A mark on a side that shows is taken over to one that does not; between sides that show it is dear."""
+    spread, depth = torch.full((1, 3, 256, 256), 0.05), torch.full((1, 1, 256, 256), torch.inf)
+    free = torch.zeros(1, 3, 256, 256)
+    free[:, 1:, 120:128, 60:68] = -3.0  # on the chart's left
+    mark, mirrored = (..., slice(122, 126), slice(62, 66)), (..., slice(122, 126), slice(190, 194))
+    whole = torch.ones(1, 1, 256, 256)
+    left, right = whole.clone(), whole.clone()
+    left[..., 128:], right[..., :128] = 0.0, 0.0
+    config = DetailConfig()
+    both = Residual(whole, spread, depth, config)
+    change, penalty = both(free)
+    assert change[mark].mean() < -0.05 and abs(float(change[mirrored].mean())) < 0.1 * abs(float(change[mark].mean()))
+    alike = free + free.flip(-1)
+    assert float(penalty) > 2 * float(both(alike)[1])  # the same mark twice is cheaper than once
+    change = Residual(left, spread, depth, config)(free)[0]
+    assert float(change[mirrored].mean()) == pytest.approx(float(change[mark].mean()), rel=0.1)
+    change = Residual(right, spread, depth, config)(free)[0]
+    assert change.abs().max() < 0.1 * abs(float(both(free)[0][mark].mean()))  # what is not seen says nothing
 
 
 def test_the_depth_of_the_embedded_model_knows_foreheads_and_beards() -> None:

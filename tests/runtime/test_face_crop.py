@@ -88,6 +88,14 @@ def test_the_image_is_where_the_transform_says(crop: FaceCrop) -> None:
     assert np.abs(crop.image - expected).mean() < 2e-3
 
 
+def test_the_same_square_at_other_resolutions(crop: FaceCrop) -> None:
+    assert np.array_equal(crop.image_of(CROP_SIZE), crop.image)
+    double = crop.image_of(2 * CROP_SIZE)
+    halved = double.reshape(CROP_SIZE, 2, CROP_SIZE, 2, 3).mean((1, 3))
+    assert np.abs(halved - crop.image).mean() < 0.01  # upright, not mirrored, not shifted
+    assert np.abs(np.roll(halved, 2, 1) - crop.image).mean() > 0.02
+
+
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_resolution_of_the_photo_matters_little(
     crop: FaceCrop, photo: Photo, detector: FaceDetector, network: FaceMesh, scale: float

@@ -174,6 +174,17 @@ def test_a_picture_believes_small_eyes_too(
     assert nothing[0] > nothing[2]  # brown
 
 
+def test_dark_skin_has_brown_eyes(photos: dict[str, np.ndarray], avatar: Avatar, model: MorphableModel) -> None:
+    """A grey glint of the sky on a dark iris is no blue eye; a fair person with the same eyes has them."""
+    crop = crop_of(photos["blue"], model)
+    face = avatar.face_maps
+    dark = replace(avatar, face_maps=replace(face, diffuse_albedo=face.diffuse_albedo * np.float32(0.55)))
+    red, _, blue = iris_from_crop(crop, dark).color
+    assert red > 1.5 * blue
+    red, _, blue = iris_from_crop(crop, avatar).color
+    assert blue > red
+
+
 def test_brown_where_nothing_is_to_be_seen(
     photos: dict[str, np.ndarray], avatar: Avatar, model: MorphableModel
 ) -> None:
