@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 _SCALE = 1.15  # the model's mouth and eyes are that much larger than people's
 # Crowns from the middle outwards, millimetres: width, height, how much shorter than the middle ones they end.
 _UPPER = np.array(
-    [[8.5, 10.5, 0.0], [6.6, 9.2, 0.7], [7.6, 10.2, 0.1], [7.0, 8.6, 0.6], [6.8, 8.0, 0.8], [10.2, 7.5, 0.8], [9.4, 7, 0.8]]
-)
+    [[8.5, 10.5, 0.0], [6.6, 9.2, 0.7], [7.6, 10.2, 0.1], [7.0, 8.6, 0.6], [6.8, 8.0, 0.8], [10.2, 7.5, 0.8],
+     [9.4, 7.0, 0.8]]
+)  # fmt: skip
 _LOWER = np.array(
-    [[5.2, 9.0, 0.0], [5.8, 9.2, 0.1], [6.8, 10.0, 0.0], [7.0, 8.8, 0.3], [7.0, 8.0, 0.5], [11.0, 7.5, 0.6], [10.5, 7, 0.6]]
-)
+    [[5.2, 9.0, 0.0], [5.8, 9.2, 0.1], [6.8, 10.0, 0.0], [7.0, 8.8, 0.3], [7.0, 8.0, 0.5], [11.0, 7.5, 0.6],
+     [10.5, 7.0, 0.6]]
+)  # fmt: skip
 _ENAMEL = np.array([0.62, 0.575, 0.495])  # linear albedo
 PLAIN_ENAMEL = 0.7 * _ENAMEL  # of teeth that are not drawn, in a mouth's mean light
 _NECK = np.array([0.54, 0.455, 0.335])  # of a tooth beside the gum
@@ -52,7 +55,7 @@ class DrawnTeeth:
 
 
 def draw_teeth(
-    vertices: Array, triangles: npt.NDArray[np.int64], uv: Array, rows: list[npt.NDArray[np.int64]], size: tuple[int, int]
+    vertices: Array, triangles: Indices, uv: Array, rows: list[Indices], size: tuple[int, int]
 ) -> DrawnTeeth:
     """Draw both rows.
 
@@ -79,7 +82,7 @@ def draw_teeth(
     return DrawnTeeth(albedo, slope * covered[..., None], wet, covered)
 
 
-def _texel_length(vertices: Array, triangles: npt.NDArray[np.int64], uv: Array) -> float:
+def _texel_length(vertices: Array, triangles: Indices, uv: Array) -> float:
     """Millimetres that a texel is wide, by the areas."""
 
     def area(corners: Array) -> float:
@@ -91,7 +94,7 @@ def _texel_length(vertices: Array, triangles: npt.NDArray[np.int64], uv: Array) 
 
 
 def _places_of_texels(
-    vertices: Array, triangles: npt.NDArray[np.int64], uv: Array, size: tuple[int, int]
+    vertices: Array, triangles: Indices, uv: Array, size: tuple[int, int]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """(h, w, 3) the point of the mesh that each texel shows, and whether it shows one."""
     y, x = np.mgrid[0 : size[0], 0 : size[1]] + 0.5
@@ -107,9 +110,7 @@ def _places_of_texels(
     return places.reshape(*size, 3), inside.reshape(size)
 
 
-def _along_and_above(
-    places: Array, vertices: Array, triangles: npt.NDArray[np.int64], up: float
-) -> tuple[Array, Array]:
+def _along_and_above(places: Array, vertices: Array, triangles: Indices, up: float) -> tuple[Array, Array]:
     """(N,) mm along the row from its middle and above its edge (for the lower row below): its biting edge is 0."""
     corners = vertices[triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -122,7 +123,8 @@ def _along_and_above(
     length -= np.interp(0, edge[:, 0], length)
     fine = np.linspace(length[0], length[-1], 2000)
     x, y, z = (np.interp(fine, length, edge[:, axis]) for axis in range(3))
-    nearest = ((places[:, None, [0, 2]] - np.stack([x, z], -1)[None]) ** 2).sum(-1).argmin(1)
+    parts = np.array_split(places, max(1, len(places) // 10_000))  # of all at once the distances would fill gigabytes
+    nearest = np.concatenate([np.hypot(part[:, :1] - x, part[:, 2:] - z).argmin(1) for part in parts])
     return fine[nearest], (places[:, 1] - y[nearest]) * up
 
 
@@ -137,7 +139,7 @@ def _crowns(along: Array, above: Array, crowns: Array) -> tuple[Array, Array, Ar
     margin = height - _PAPILLA * np.abs(across) ** 2.2  # where the gum begins
     gum = _step((above - margin) / 0.5)
     gap = _step((0.16 + 0.10 * np.exp(-above / 1.5) - from_side) / 0.22 + 0.5)
-    beyond = _step((crown - above) / 0.35 + 0.5) * (short > -1)
+    beyond = _step((crown - above) / 0.35 + 0.5)
     depth = np.clip(above / height, 0, 1)
     color = _ENAMEL + (_NECK - _ENAMEL) * (_step((depth - 0.35) / 0.65) * 0.8)[:, None]
     color = color * (1 - 0.10 * np.exp(-above / 1.2))[:, None] * np.array([0.985, 1.0, 1.02]) ** (1 - depth)[:, None]

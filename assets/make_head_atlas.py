@@ -157,8 +157,8 @@ def teeth_in_rect(model: MorphableModel, supersample: int = 6) -> DrawnTeeth:
 
     def reduced(values: np.ndarray) -> np.ndarray:
         sums = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        flat = (sums / np.maximum(share, 1e-6).reshape(height, width, *[1] * (sums.ndim - 2))).reshape(height, width, -1)
-        return fill_outside(flat, share > 0.3).reshape(sums.shape)
+        means = sums.reshape(height, width, -1) / np.maximum(share, 1e-6)[..., None]
+        return fill_outside(means, share > 0.3).reshape(sums.shape)
 
     return DrawnTeeth(reduced(fine.albedo), reduced(fine.slope), reduced(fine.wet), share > 0.3)
 

@@ -23,6 +23,7 @@ from .iris_circle import EYE_WIDTH, EyePatch, IrisCircle, cut_eye, find_iris
 
 _CONTOURS = {"left": LEFT_EYE, "right": RIGHT_EYE}  # the character's
 _LEAST_CONFIDENCE = 0.15  # below it the measured colour is not believed
+_SURE_TOGETHER = 0.45  # confidence in two small eyes that show the same colour, and no brown
 _BROWN_CONFIDENCE = 0.02  # what brown counts in a picture of the eyes, beside what is measured
 _WHITE = np.array([0.52, 0.48, 0.455])  # linear albedo of a sclera
 _DARK, _BRIGHT = 0.008, 0.22  # luminance of irises, linear
@@ -94,13 +95,22 @@ def _believed_color(eyes: list[EyeMeasurement], fair: float) -> tuple[npt.NDArra
 
     fair: 0 to 1, how far they may be of another colour than brown.
     """
-    best = max(eye.confidence for eye in eyes)
+    best = max(*(eye.confidence for eye in eyes), _SURE_TOGETHER * _both_blue(eyes))
     if best < _LEAST_CONFIDENCE:
         return _BROWN, best
     log_color = sum(eye.confidence * np.log(eye.color) for eye in eyes) / sum(eye.confidence for eye in eyes)
     believed = _ramp(best, _LEAST_CONFIDENCE, 0.45)  # most people's irises are brown
     color = np.exp(log_color) ** believed * _BROWN ** (1 - believed)
     return color**fair * (_BROWN * min(1.0, float(color @ _LUMINANCE / (_BROWN @ _LUMINANCE)))) ** (1 - fair), best
+
+
+def _both_blue(eyes: list[EyeMeasurement]) -> float:
+    """0 to 1: do eyes a few pixels wide show the same blue or green? Neither skin nor lashes mix to that by chance."""
+    first, second = (np.log(eye.color) - np.log(eye.color).mean() for eye in eyes)
+    blue = min(eye.color[2] / eye.color[0] for eye in eyes)
+    seen = min(eye.confidence for eye in eyes)
+    apart = float(np.linalg.norm(first - second))
+    return _ramp(-apart, -0.35, -0.15) * _ramp(blue, 0.85, 1.0) * _ramp(seen, 0.02, 0.05)
 
 
 def _skin_luminance(avatar: Avatar) -> float:

@@ -27,7 +27,8 @@ _WIDEST = 0.55  # sine of the largest angle between the gaze and the iris' borde
 _SCLERA = np.array([0.52, 0.48, 0.455], np.float32)  # linear albedo beside the iris
 _CORNER = np.array([0.42, 0.26, 0.22], np.float32)  # and towards the lids' corners
 # What the lids leave of the light: engines have no shade there, and an eye without it is a ball in a mask.
-_UPPER_LID, _LOWER_LID = (0.02, 0.42), (0.16, 0.46)  # radians above and below the gaze where the shade begins and is full
+# Radians above and below the gaze where the shade begins and where it is full.
+_UPPER_LID, _LOWER_LID = (0.02, 0.42), (0.16, 0.46)
 _UPPER_SHADE, _LOWER_SHADE, _CORNER_SHADE = 0.62, 0.25, 0.45  # of the light that it takes away
 _VEIN = np.array([0.36, 0.12, 0.10], np.float32)
 _PUPIL_COLOR = 0.004

@@ -174,6 +174,26 @@ def test_a_picture_believes_small_eyes_too(
     assert nothing[0] > nothing[2]  # brown
 
 
+def test_two_small_eyes_of_one_blue_are_believed(
+    photos: dict[str, np.ndarray], avatar: Avatar, model: MorphableModel
+) -> None:
+    """Eyes 13 px wide: blue ones stay blue, brown ones brown, and one blue beside one brown is not believed."""
+
+    def iris_of(photo: np.ndarray) -> Iris:
+        crop, side = crop_of(photo, model), 260
+        shrunk = crop.crop_from_photo.copy()
+        shrunk[:, :2] *= SIDE / side
+        small = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
+        return iris_from_crop(replace(crop, photo=small, crop_from_photo=shrunk), avatar)
+
+    blue, brown = iris_of(photos["blue"]).color, iris_of(photos["brown"]).color
+    assert blue[2] > blue[0] and brown[0] > 1.3 * brown[2]
+    mixed = photos["brown"].copy()
+    mixed[:, SIDE // 2 :] = photos["blue"][:, SIDE // 2 :]
+    odd = iris_of(mixed).color
+    assert odd[0] > odd[2]
+
+
 def test_dark_skin_has_brown_eyes(photos: dict[str, np.ndarray], avatar: Avatar, model: MorphableModel) -> None:
     """A grey glint of the sky on a dark iris is no blue eye; a fair person with the same eyes has them."""
     crop = crop_of(photos["blue"], model)
