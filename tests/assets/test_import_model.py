@@ -31,6 +31,7 @@ from fitdiff.models.importers.frame import upright_turns
 from fitdiff.models.importers.licences import LSFM
 from fitdiff.models.importers.source import REGIONS, SourceHead
 from fitdiff.models.morphable import MorphableModel, load_morphable
+from fitdiff.rendering.head_atlas import load_head_atlas
 
 LYING = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # +Y up -> +Z up, facing -Y
 COMPONENTS = 5
@@ -212,6 +213,10 @@ def test_other_parts_go_to_their_own_places(ours: MorphableModel) -> None:
         chosen = source.region == REGIONS.index(name)
         low, high = own[chosen].min((0, 1)) - 0.01, own[chosen].max((0, 1)) + 0.01
         assert ((uv[chosen] >= low) & (uv[chosen] <= high)).all(), name
+    teeth = uv[source.region == REGIONS.index("teeth")] * 1024
+    (left, top), (right, bottom) = np.floor(teeth.min((0, 1))).astype(int), np.ceil(teeth.max((0, 1))).astype(int)
+    enamel = load_head_atlas()[0].albedo[0, :, top - 2 : bottom + 2, left - 2 : right + 2]
+    assert enamel.min() > 0.3 and enamel.flatten(1).std(1).max() < 0.01  # no tooth of ours is drawn there
 
 
 def test_what_is_no_head_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
