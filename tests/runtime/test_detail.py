@@ -231,11 +231,12 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
     for column in (60, 192):  # a freckle on both sides: what one side alone has is the photo's to tell
         shaded[:, :3, 100:104, column : column + 4] *= 0.95
     shaded[:, :3, 150:174, 100:124] *= 0.6  # a blotch such as no face has
-    shaded[:, :3, 60:84, 100:124] *= 0.6  # the same where faces have brows
+    for column in (100, 132):  # the same on both sides, where faces have brows
+        shaded[:, :3, 60:84, column : column + 24] *= 0.6
     shown = torch.zeros(1, 1, 256, 256)
     shown[..., 40:200, 40:200] = 1.0
     kept = torch.full((1, 3, 256, 256), 0.05)
-    kept[:, :, 50:94, 90:134] = 1.0
+    kept[:, :, 50:94, 90:166] = 1.0
     found = calmed_lightness(shaded, expected, shown, kept)
     assert torch.equal(found[:, 0], found[:, 2]) and not found[:, 3].any()
     assert abs(float((found[:, :1] * shown).mean())) < 1e-5
@@ -245,7 +246,7 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
     freckle = lambda maps: float(maps[100:104, 60:64].mean() / maps[108:112, 60:64].mean())  # noqa: E731
     assert freckle(after) == pytest.approx(freckle(before), abs=0.02)
     dark = lambda maps, top: float(maps[top + 8 : top + 16, 108:116].mean() / maps[top + 8 : top + 16, 76:84].mean())  # noqa: E731
-    assert torch.allclose(after, after.flip(-1), atol=0.01)
+    assert torch.allclose(after, after.flip(-1), atol=0.03)
     assert dark(before, 150) < 0.7 and dark(after, 150) > 0.85
     assert dark(after, 60) < 0.8
 
