@@ -39,7 +39,7 @@ _LIGHT = np.array([0.92, 0.84, 0.52, 0.22, 0.10, 0.05])
 
 @dataclass(frozen=True, eq=False)
 class DrawnTeeth:
-    """A rectangle of the atlas with teeth on it; texels beside the bands hold what the next ones hold.
+    """A rectangle of the atlas with teeth on it.
 
     Attributes:
         albedo: (h, w, 3) linear RGB.

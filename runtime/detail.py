@@ -210,8 +210,8 @@ def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: T
     """The residual (B, 4, S, S) that makes lightness vary over the face as it does on faces, about the expected one.
 
     What guidance moves broadly is mostly the light's: a bright forehead, a dark side. What departs from the expected
-    face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile. The mean over
-    `shown` stays.
+    face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile; and so is what differs
+    between its sides: their mean is taken, by how well each is shown. The mean over `shown` stays.
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
@@ -310,14 +310,13 @@ class Residual:
         """Show no longer what would be darker than skin is there: a fringe that the occlusion network did not find."""
         bands = _bands(free)
         broader = torch.cat([torch.zeros_like(bands[:, :1]), bands[:, 1:]], 1)
-        hair = self._change(broader) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
+        hair = self._change(*self._sides(broader)) < -(HAIR * self.depth).clamp_min(LEAST_HAIR)
         hair = hair & (self.depth < NEVER_DARK)
         around = blurred(functional.max_pool2d(hair.to(free.dtype), 9, 1, 4), 3.0)
         self._show(self.shown * (1 - around))
 
-    def _change(self, bands: Tensor) -> Tensor:
-        """(B, 3, S, S) in spreads -> (B, 1, S, S) log sRGB, without what is broader than the bands."""
-        alike, apart = self._sides(bands)
+    def _change(self, alike: Tensor, apart: Tensor) -> Tensor:
+        """(B, 3, S, S) in spreads, see `_sides` -> (B, 1, S, S) log sRGB, without what is broader than the bands."""
         change = alike * self.either + apart * self.both
         change = (change * self.spread).sum(1, keepdim=True)
         return change - blurred(change, BROADEST) / self.around * self.either
@@ -335,9 +334,9 @@ class Residual:
         bright = self.config.brightest
         bands = _bands(free)
         bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
-        change = self._change(bands)
-        residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
         alike, apart = self._sides(bands)
+        change = self._change(alike, apart)
+        residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
         rare = _rare(alike) + self.config.asymmetric * _rare(apart)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)
 
