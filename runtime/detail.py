@@ -210,7 +210,7 @@ def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: T
     """The residual (B, 4, S, S) that makes lightness vary over the face as it does on faces, about the expected one.
 
     What guidance moves broadly is mostly the light's: a bright forehead, a dark side. What departs from the expected
-    face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile; and so is what differs
+    face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile. So is what differs
     between its sides: their mean is taken, by how well each is shown. The mean over `shown` stays.
 
     Args:
