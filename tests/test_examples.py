@@ -30,13 +30,12 @@ def test_default_avatar(default_models: Path, astronaut: Path, tmp_path: Path) -
     for guidance in ("none", "full"):
         out = tmp_path / guidance
         command = [sys.executable, "-m", "fitdiff.cli", "avatar", str(astronaut), "--out", str(out)]
-        command += ["--steps", "12", "--guidance", guidance]
+        command += ["--steps", "20", "--guidance", guidance]
         run = subprocess.run(command, capture_output=True, text=True, timeout=900)
         assert run.returncode == 0, run.stderr
         reports[guidance] = json.loads((out / "report.json").read_text())
         print(guidance, reports[guidance]["similarity"], reports[guidance]["landmark_error"])
     plain, guided = reports["none"], reports["full"]
     assert guided["similarity"]["guiding"] > plain["similarity"]["guiding"] + 0.03
-    # .028 and .030 with two threads and with one, .057 without guidance: rounding decides where twelve steps end.
-    assert plain["landmark_error"] < 0.12 and guided["landmark_error"] < 0.6 * plain["landmark_error"]
+    assert plain["landmark_error"] < 0.12 and guided["landmark_error"] < 0.5 * plain["landmark_error"]
     assert guided["guidance"][-1]["total"] < guided["guidance"][0]["total"]
