@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -115,7 +114,7 @@ def _comparison(result: AvatarResult, renderer: HeadRenderer, crop: FaceCrop) ->
     picture = picture_of_head(
         head.renderer, head.expressive, head.maps, camera.scaled(TILE_SIDE / camera.width), result.light
     )
-    photo = _photo_tile(crop)
+    photo = pixels_from_unit(crop.image_of(TILE_SIDE))  # of the photo itself, sharper than the networks' 224 pixels
     similarity = result.report.similarity.get("guiding")
     measured = "" if similarity is None else f", similarity {similarity:.2f}"
     return [
@@ -147,18 +146,6 @@ def _camera(result: AvatarResult) -> Camera:
     if result.camera is None:
         raise ValueError("avatar: got no camera; expected one; it came from no photo, so leave out the crop")
     return result.camera
-
-
-def _photo_tile(crop: FaceCrop) -> np.ndarray:
-    """The crop's square cut out of the photo itself, which is sharper than the networks' 224 pixels."""
-    factor = TILE_SIDE / len(crop.image)
-    tile_from_photo = crop.crop_from_photo * factor
-    # OpenCV puts pixel centres at whole numbers.
-    tile_from_photo[:, 2] += tile_from_photo[:, :2] @ [0.5, 0.5] - 0.5
-    if tile_from_photo[0, 0] > 0.5:
-        return cv2.warpAffine(crop.photo, tile_from_photo, (TILE_SIDE,) * 2, borderMode=cv2.BORDER_REPLICATE)
-    image = (crop.image * 255 + 0.5).astype(np.uint8)  # already shrunk without aliasing
-    return cv2.resize(image, (TILE_SIDE,) * 2, interpolation=cv2.INTER_CUBIC)
 
 
 def _turntable_camera(vertices: Tensor, yaw: float, size: tuple[int, int] = TURNTABLE_SIZE) -> Camera:
