@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..assets.atlas_layout import ATLAS_SIZE, FACE_BLOCK
+from ..assets.atlas_layout import FACE_BLOCK
 from ..rendering.camera import Camera, project
+from ..rendering.chart import chart_fragments
 from ..rendering.interpolation import (
     fragments_from_index,
     image_from_fragments,
@@ -121,14 +122,7 @@ class ChartInPhoto:
 @torch.no_grad()
 def chart_in_photo(renderer: HeadRenderer, vertices: Tensor, camera: Camera) -> ChartInPhoto:
     """Project the texels of the face chart of a head (1, V, 3) into a camera."""
-    x, y, size = FACE_BLOCK
-    chart_uv = (renderer.corner_uv * ATLAS_SIZE - torch.tensor([x, y])) / size  # (F, 3, 2)
-    skin = (renderer.triangle_part == renderer.part_names.index("skin")).nonzero().squeeze(1)
-    flat = torch.cat([chart_uv[skin] * SIDE, torch.ones(len(skin), 3, 1)], -1).reshape(1, -1, 3)
-    own = torch.arange(flat.shape[1]).view(-1, 3)
-    index = renderer.rasteriser(flat, own, SIDE, SIDE, False)
-    texels = fragments_from_index(flat, own, index)
-
+    texels, skin, covered = chart_fragments(renderer, FACE_BLOCK, SIDE)
     seen = project(camera, vertices)  # (1, V, 3)
     corners = seen[0][renderer.triangles[skin]]  # (F', 3, 3)
     edges = corners[:, 1:, :2] - corners[:, :1, :2]
@@ -145,7 +139,7 @@ def chart_in_photo(renderer: HeadRenderer, vertices: Tensor, camera: Camera) -> 
     column, row = (at[:2] * DEPTH_FINENESS).floor().long()
     inside = (column >= 0) & (column < large.width) & (row >= 0) & (row < large.height)
     front_most = depth[row.clamp(0, large.height - 1), column.clamp(0, large.width - 1)]
-    visible = (index[0] >= 0) & facing & inside & (at[2] < front_most + HIDDEN)
+    visible = covered[0] & facing & inside & (at[2] < front_most + HIDDEN)
     return ChartInPhoto(at[:2].permute(1, 2, 0).numpy(), visible.numpy())
 
 

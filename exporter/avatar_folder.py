@@ -51,7 +51,7 @@ def write_avatar_folder(
     with clock.stage("asset"):
         summary = write_export(result.avatar, folder, export)
         save_avatar(result.avatar, folder / FILE_NAME)
-        write_face_maps(result.avatar.face_maps, folder / "maps")
+        write_face_maps(result.avatar.face_maps, folder / "maps", result.avatar.folds)
     with clock.stage("pictures"):
         if crop is not None:
             render = picture_in_photo(result, renderer, crop)

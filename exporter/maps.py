@@ -29,6 +29,9 @@ _CHUNKS: dict[ColorSpace, tuple[tuple[bytes, bytes], ...]] = {
 }
 
 
+NO_FOLD = 128  # the byte of a factor of 1
+
+
 def png_from_pixels(pixels: Pixels, color_space: ColorSpace) -> bytes:
     """A PNG file from pixels (H, W), (H, W, 3) or (H, W, 4), tagged with the colour space.
 
@@ -42,11 +45,14 @@ def png_from_pixels(pixels: Pixels, color_space: ColorSpace) -> bytes:
     return stream.getvalue()
 
 
-def write_face_maps(maps: ReflectanceMaps, directory: Path) -> tuple[Path, ...]:
-    """Write the three face maps as PNG files into the directory.
+def write_face_maps(
+    maps: ReflectanceMaps, directory: Path, folds: npt.NDArray[np.floating] | None = None
+) -> tuple[Path, ...]:
+    """Write the three face maps as PNG files into the directory, and the folds of the photo's expression.
 
-    They are diffuse_albedo.png (sRGB), specular_albedo.png (linear F0 / 0.08) and normal.png (linear, y up).
-    Each file appears whole or not at all. Returns their paths in that order.
+    They are diffuse_albedo.png (sRGB), specular_albedo.png (linear F0 / 0.08), normal.png (linear, y up) and, where
+    there are any, folds.png (linear, see `pixels_from_folds`). Each file appears whole or not at all. Returns their
+    paths in that order.
     """
     directory.mkdir(parents=True, exist_ok=True)
     images = {
@@ -54,6 +60,8 @@ def write_face_maps(maps: ReflectanceMaps, directory: Path) -> tuple[Path, ...]:
         "specular_albedo.png": png_from_pixels(pixels_from_unit(maps.specular_albedo), "linear"),
         "normal.png": png_from_pixels(pixels_from_normals(maps.normal), "linear"),
     }
+    if folds is not None:
+        images["folds.png"] = png_from_pixels(pixels_from_folds(folds), "linear")
     for name, data in images.items():
         write_atomically(directory / name, data)
     return tuple(directory / name for name in images)
@@ -62,6 +70,11 @@ def write_face_maps(maps: ReflectanceMaps, directory: Path) -> tuple[Path, ...]:
 def pixels_from_unit(values: npt.NDArray[np.floating]) -> Pixels:
     """Nearest bytes of values in [0, 1]; what lies outside is clipped."""
     return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def pixels_from_folds(folds: npt.NDArray[np.floating]) -> Pixels:
+    """Factors of the linear base colour in [0, 2) as bytes: 128 is 1, no fold."""
+    return pixels_from_unit(folds * (NO_FOLD / 255))
 
 
 def pixels_from_normals(normals: npt.NDArray[np.floating]) -> Pixels:

@@ -18,6 +18,7 @@ from ..rendering.renderer import HeadMapsTensor, HeadRenderer
 from ..rendering.shader import F0_MAX, linear_from_srgb
 from ..runtime.avatar import Avatar
 from .anatomy.head import finished_head
+from .maps import NO_FOLD
 from .textures.eye_texture import eye_pictures
 from .textures.head_textures import HeadTextures, head_textures
 
@@ -31,12 +32,14 @@ class PictureHead:
     """A head as `HeadRenderer` takes it.
 
     neutral, expressive: (1, V, 3) metres, without and with the photo's expression.
+    maps, expressive_maps: of the face at rest, and with the folds of that expression.
     """
 
     renderer: HeadRenderer
     neutral: Tensor
     expressive: Tensor
     maps: HeadMapsTensor
+    expressive_maps: HeadMapsTensor
 
     @property
     def clay(self) -> HeadMapsTensor:
@@ -67,9 +70,10 @@ def picture_head(avatar: Avatar, renderer: HeadRenderer) -> PictureHead:
             rasteriser=renderer.rasteriser,
         )
         neutral = torch.from_numpy(head.vertices)[None]
-        _HEADS[avatar] = PictureHead(
-            own, neutral, neutral + torch.from_numpy(head.expression_offset)[None], maps_from_textures(_wet(head))
-        )
+        textures = _wet(head)
+        maps = maps_from_textures(textures)
+        expressive = neutral + torch.from_numpy(head.expression_offset)[None]
+        _HEADS[avatar] = PictureHead(own, neutral, expressive, maps, _folded(maps, textures))
     return _HEADS[avatar]
 
 
@@ -79,6 +83,14 @@ def _wet(head: Avatar) -> HeadTextures:
     for eye in eye_pictures(head, _SIZE):
         roughness[eye.rows, eye.columns] = round(_WET * 255)
     return dataclasses.replace(textures, roughness=roughness)
+
+
+def _folded(maps: HeadMapsTensor, textures: HeadTextures) -> HeadMapsTensor:
+    """The maps as an engine would show them with the weight of the photo's expression at 1."""
+    if textures.folds is None:
+        return maps
+    factor = torch.from_numpy(textures.folds.astype(np.float32) / NO_FOLD)
+    return dataclasses.replace(maps, albedo=(maps.albedo * factor).clamp(0, 1))
 
 
 def maps_from_textures(textures: HeadTextures) -> HeadMapsTensor:

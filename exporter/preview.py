@@ -68,7 +68,7 @@ def picture_in_photo(result: AvatarResult, renderer: HeadRenderer, crop: FaceCro
     photo_from_crop = np.array([[1 / scale, 0, -offset[0] / scale], [0, 1 / scale, -offset[1] / scale]])
     camera = _camera(result).cropped(torch.from_numpy(photo_from_crop).float(), height, width)
     head = picture_head(result.avatar, renderer)
-    picture = picture_of_head(head.renderer, head.expressive, head.maps, camera, result.light)
+    picture = picture_of_head(head.renderer, head.expressive, head.expressive_maps, camera, result.light)
     return np.ascontiguousarray(np.rot90(picture, -crop.quarter_turns))
 
 
@@ -112,7 +112,7 @@ def _comparison(result: AvatarResult, renderer: HeadRenderer, crop: FaceCrop) ->
     camera = _camera(result)
     head = picture_head(result.avatar, renderer)
     picture = picture_of_head(
-        head.renderer, head.expressive, head.maps, camera.scaled(TILE_SIDE / camera.width), result.light
+        head.renderer, head.expressive, head.expressive_maps, camera.scaled(TILE_SIDE / camera.width), result.light
     )
     photo = pixels_from_unit(crop.image_of(TILE_SIDE))  # of the photo itself, sharper than the networks' 224 pixels
     similarity = result.report.similarity.get("guiding")

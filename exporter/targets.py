@@ -31,7 +31,7 @@ class Names:
         level: suffix of a level of detail.
         material: pattern of a material's name, `{part}` being "Skin" and so on, `{lower}` "skin".
         texture: pattern of a texture's name, `{map}` being one of `maps`.
-        maps: the engine's own words for base color, normal, packed channels and specular.
+        maps: the engine's own words for base color, normal, packed channels, specular and the expression's folds.
     """
 
     mesh: str
@@ -75,8 +75,10 @@ class Target:
     formats: tuple[TextureFormat, ...]
 
 
-def _words(base: str, normal: str, packed: str, specular: str) -> Mapping[str, str]:
-    return MappingProxyType({"base_color": base, "normal": normal, "packed": packed, "specular": specular})
+def _words(base: str, normal: str, packed: str, specular: str, folds: str) -> Mapping[str, str]:
+    return MappingProxyType(
+        {"base_color": base, "normal": normal, "packed": packed, "specular": specular, "folds": folds}
+    )
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType({
@@ -85,7 +87,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         frame="as in the file; Blender turns +Y up into +Z up and shows the face from the front, along -Y",
         # The names that FitDiff's own tools and tests look for.
         names=Names("FitDiffHead", "avatar", "_LOD{}", "FitDiff_{part}", "FitDiff_{map}",
-                    _words("BaseColor", "Normal", "OcclusionRoughnessMetallic", "SpecularColor")),
+                    _words("BaseColor", "Normal", "OcclusionRoughnessMetallic", "SpecularColor", "Folds")),
         # Ratified extension; three.js, Babylon.js and Blender 4 read it, and what does not shows F0 = 0.04.
         specular="extension",
         # The only extension for levels; who does not know it shows the first and never meets the others.
@@ -103,7 +105,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         frame="centimetres, +Z up, the face looks to +Y",
         # Epic's asset naming: SK_ skeletal mesh, MI_ material instance, T_ texture with _D, _N, _ORM, _S.
         names=Names("SK_FitDiffHead", "SK_FitDiffHead", "_LOD{}", "MI_FitDiff_{part}", "T_FitDiff_{map}",
-                    _words("D", "N", "ORM", "S")),
+                    _words("D", "N", "ORM", "S", "Folds")),
         # On the list of extensions that Interchange reads; it becomes the Specular input, whose 0..1 is F0 / 0.08.
         specular="extension",
         # No MSFT_lod. "Import LOD" on a skeletal mesh takes one file a level.
@@ -120,7 +122,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         # glTFast mirrors X: left-handed, and the face keeps looking to +Z, a character's forward in Unity.
         frame="metres, +Y up, X mirrored (left-handed), the face looks to +Z",
         names=Names("FitDiffHead", "FitDiffHead", "_LOD{}", "FitDiffHead_{part}", "FitDiffHead_{map}",
-                    _words("BaseMap", "Normal", "MaskMap", "SpecularMap")),
+                    _words("BaseMap", "Normal", "MaskMap", "SpecularMap", "FoldsMap")),
         # glTFast 6 has no KHR_materials_specular: F0 is 0.04 everywhere.
         specular="baked",
         # The importer that comes with the file makes a LODGroup of nodes named _LOD0, _LOD1 ..., Unity's convention
@@ -138,7 +140,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         # Godot shares glTF's frame; its characters look along +Z when imported (Node3D.look_at has a flag for it).
         frame="as in the file: metres, +Y up, the face looks to +Z",
         names=Names("fitdiff_head", "fitdiff_head", "_lod{}", "fitdiff_{lower}", "fitdiff_{map}",
-                    _words("albedo", "normal", "orm", "specular")),
+                    _words("albedo", "normal", "orm", "specular", "folds")),
         # Not among the extensions of GLTFDocument: F0 is 0.04 everywhere.
         specular="baked",
         # No MSFT_lod; the importer makes its own levels, so ours come as files to be chosen by hand.

@@ -122,6 +122,8 @@ class Avatar:
         models: every model that took part, with its licence.
         seed: seed of the sampling noise.
         iris: colour and size of the irises, as the photo shows them; brown where it does not.
+        folds: (S, S) over the face chart, in [0, 2): what the linear diffuse albedo is times where the photo's
+            expression folds the skin, 1 where it does not; the maps are those of the face at rest. None for none.
 
     Raises:
         ValueError: an array does not fit the topology, or a weight has no blendshape.
@@ -138,11 +140,14 @@ class Avatar:
     models: tuple[ModelCard, ...]
     seed: int
     iris: Iris = BROWN_IRIS
+    folds: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count = self.topology.vertex_count
         _require_shape("vertices", self.vertices, (count, 3))
         _require_shape("expression_offset", self.expression_offset, (count, 3))
+        if self.folds is not None:
+            _require_shape("folds", self.folds, self.face_maps.diffuse_albedo.shape[:2])
         unknown = sorted(set(self.expression_weights) - set(self.topology.blendshape_names))
         if unknown:
             raise ValueError(f"expression_weights: got {unknown}; expected names of the topology's blendshapes")

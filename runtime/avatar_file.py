@@ -39,6 +39,8 @@ _MAPS: dict[str, tuple[str, type[np.unsignedinteger]]] = {
     "head.normal": ("normal", np.uint16),
     "head.roughness": ("unit", np.uint8),
 }
+_FOLDS = "face.folds"  # not there where an avatar has none
+_NO_FOLD = 128 / 255  # what a factor of 1 is stored as
 
 
 class AvatarFileError(FitDiffError):
@@ -78,6 +80,8 @@ def save_avatar(avatar: Avatar, path: Path) -> Path:
         owner, field = name.split(".")
         values = getattr(avatar.face_maps if owner == "face" else avatar.head_maps, field)
         tensors[name] = np.frombuffer(_png_from_map(values, kind, dtype), np.uint8)
+    if avatar.folds is not None:
+        tensors[_FOLDS] = np.frombuffer(_png_from_map(avatar.folds * np.float32(_NO_FOLD), "unit", np.uint8), np.uint8)
     header = {
         "part_names": topology.part_names,
         "blendshape_names": topology.blendshape_names,
@@ -156,6 +160,7 @@ def _avatar(tensors: Mapping[str, npt.NDArray], header: dict[str, Any]) -> Avata
         models=cast(Any, tuple(SavedModel(**card) for card in header["models"])),
         seed=header["seed"],
         iris=Iris(tuple(iris["color"]), iris["diameter"], iris["confidence"]),
+        folds=_map_from_png(tensors[_FOLDS], _FOLDS, "unit") * np.float32(1 / _NO_FOLD) if _FOLDS in tensors else None,
     )
 
 

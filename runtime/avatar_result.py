@@ -14,6 +14,7 @@ from ..rendering.renderer import HeadMapsTensor
 from ..rendering.shader import Light
 from .avatar import Avatar
 from .avatar_maps import head_maps_from_tensors, reflectance_maps
+from .devices import array_from_tensor
 from .expression import blendshape_weights
 from .face_crop import FaceCrop
 from .guidance import FOCAL, crop_camera
@@ -40,7 +41,8 @@ class AvatarOptions:
 class AvatarResult:
     """An avatar, how it came about, and the camera and light of its photo for pictures.
 
-    head_maps, vertices, light: as the renderer takes them, on the CPU. camera: in the crop; None without a photo.
+    head_maps, vertices, light: as the renderer takes them, on the CPU, with the photo's expression and its folds.
+    camera: in the crop; None without a photo.
     """
 
     avatar: Avatar
@@ -68,8 +70,10 @@ NO_FIT = Fit(None, {}, None, [])
 class DecodedFace:
     """One z_0 decoded, on the CPU; every tensor with a leading axis of 1."""
 
-    maps: Tensor  # (1, 9, 512, 512)
-    head: HeadMapsTensor
+    maps: Tensor  # (1, 9, 512, 512) of the face at rest
+    head: HeadMapsTensor  # of these maps
+    seen: HeadMapsTensor  # with the folds of the photo's expression
+    folds: Tensor | None  # (1, 1, 512, 512), see `Avatar.folds`
     neutral: Tensor  # (1, V, 3)
     vertices: Tensor  # (1, V, 3) with the photo's expression
     light: Light
@@ -112,6 +116,7 @@ def avatar_result(
         pose=pose_values,
         models=models,
         seed=options.seed,
+        folds=None if face.folds is None else array_from_tensor(face.folds[0, 0]),
     )
     if crop is not None:
         avatar = replace(avatar, iris=iris_from_crop(crop, avatar))
@@ -132,7 +137,7 @@ def avatar_result(
         notes=crop.notes if crop else (),
     )
     camera = crop_camera(fit.pose) if fit.pose else None
-    return AvatarResult(avatar, report, face.vertices, face.head, light, camera)
+    return AvatarResult(avatar, report, face.vertices, face.seen, light, camera)
 
 
 def timed(result: AvatarResult, clock: StageClock) -> AvatarResult:

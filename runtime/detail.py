@@ -26,6 +26,7 @@ from ..models.latent import LatentLayout, LatentParts
 from ..rendering.blur import blurred
 from ..rendering.lightness import BROADEST, DISPLAY_GAMMA, EDGES, lightness, lightness_bands
 from ..rendering.shader import light_from_latent, linear_from_srgb, luminance
+from .folds import expression_folds
 from .trace import span
 
 if TYPE_CHECKING:
@@ -74,13 +75,15 @@ class Detail:
 
     z: (B, 1, 67, 64) normalised, its shape and light settled. residual: (B, 4, 256, 256) for `with_detail`.
     face_maps: (B, 9, 256, 256) in [0, 1], those of z with the residual. shown: (B, 1, 256, 256) in [0, 1], how well
-    the photo shows each texel as bare skin.
+    the photo shows each texel as bare skin. folds: (B, 1, 256, 256), what of the maps is the expression's alone, see
+    `expression_folds`; None where nobody said what face is expected.
     """
 
     z: Tensor
     residual: Tensor
     face_maps: Tensor
     shown: Tensor
+    folds: Tensor | None
 
 
 def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expected: Tensor | None = None) -> Detail:
@@ -151,7 +154,12 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
         parts = layout.split(guide.statistics.denormalise(torch.cat([texture, numbers], 1).view_as(z_0)))
         z = guide.statistics.normalise(layout.join(_with_white_light(parts, guide.is_grey)))
         detail, _ = residual(free)
-        return Detail(z, calm + detail, with_detail(base, detail), residual.shown)
+        maps, folds = with_detail(base, detail), None
+        if expected is not None:
+            model, renderer = guide.models.morphable, guide.models.renderer
+            shapes = model(parts.identity), model(parts.identity, parts.expression)
+            folds = expression_folds(maps, expected, *shapes, model, renderer)
+        return Detail(z, calm + detail, maps, residual.shown, folds)
 
 
 def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from .face_chip import warp_chip
 from .face_crop import FaceCrop
 from .face_detector import Detector
 from .fine_detail import fine_detail
+from .folds import fold_factors, without_folds
 from .guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_camera
 from .guidance_models import GuidanceModels
 from .photo_target import PhotoTarget, photo_targets
@@ -279,14 +280,23 @@ class FitDiffPipeline:
             with span("fine_detail", "pytorch"):
                 maps = self._with_fine_detail(maps, detail, crops, fits, vertices, light)
         with span("compose", "pytorch"):
-            head = mapped(self.atlas.compose(maps, irises), host_from_device)
+            seen = rested = mapped(self.atlas.compose(maps, irises), host_from_device)
+            folds = None
+            if detail is not None and detail.folds is not None:
+                folds = host_from_device(fold_factors(detail.folds, maps.shape[-1]))
+                maps = without_folds(maps, detail.folds)
+                rested = mapped(self.atlas.compose(maps, irises), host_from_device)
         maps, neutral = host_from_device(maps), host_from_device(self.morphable(parts.identity))
         vertices, light = host_from_device(vertices), mapped(light, host_from_device)
         results = []
         for row, (own, crop, fit) in enumerate(zip(options, crops, fits, strict=True)):
             found = DecodedFace(
                 maps[row : row + 1],
-                mapped(head, lambda value, row=row: value[row : row + 1] if len(value) > 1 else value),
+                *(
+                    mapped(head, lambda value, row=row: value[row : row + 1] if len(value) > 1 else value)
+                    for head in (rested, seen)
+                ),
+                None if folds is None else folds[row : row + 1],
                 neutral[row : row + 1],
                 vertices[row : row + 1],
                 mapped(light, lambda value, row=row: value[row : row + 1]),

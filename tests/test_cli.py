@@ -25,6 +25,7 @@ FILES = {
     "avatar.fitdiff",
     "avatar.glb",
     "maps/diffuse_albedo.png",
+    "maps/folds.png",
     "maps/normal.png",
     "maps/specular_albedo.png",
     "preview.png",

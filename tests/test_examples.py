@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,3 +42,7 @@ def test_default_avatar(default_models: Path, astronaut: Path, tmp_path: Path) -
     assert guided["similarity"]["guiding"] > plain["similarity"]["guiding"] + 0.03
     assert plain["landmark_error"] < 0.12 and guided["landmark_error"] < 0.5 * plain["landmark_error"]
     assert guided["guidance"][-1]["total"] < guided["guidance"][0]["total"]
+    assert not (tmp_path / "none" / "maps" / "folds.png").exists()  # nothing of the photo is in those maps
+    folds = np.asarray(Image.open(tmp_path / "full" / "maps" / "folds.png")) / 128
+    cheeks, forehead = folds[270:400, 150:360], folds[60:150, 180:330]  # she smiles
+    assert np.percentile(cheeks, 5) < 0.9 and abs(forehead - 1).mean() < 0.01

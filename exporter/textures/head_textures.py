@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.avatar import Avatar
-from ..maps import srgb_from_linear
+from ..maps import NO_FOLD, pixels_from_folds, srgb_from_linear
 from .enlarging import FloatArray, resized
 from .eye_texture import eye_pictures
 from .padding import island_mask, pad, padding_source
@@ -36,12 +36,15 @@ class HeadTextures:
         normal: (T, T, 3) uint8 or uint16, linear, tangent space, +Y up; z points out of the skin.
         roughness: (T, T) uint8 linear.
         specular: (T, T) uint8 linear, F0 / 0.08.
+        folds: (T, T) uint8 linear: 128 times what the linear base colour is times with the photo's expression; None
+            for an avatar without folds.
     """
 
     base_color: npt.NDArray[np.uint8]
     normal: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     roughness: npt.NDArray[np.uint8]
     specular: npt.NDArray[np.uint8]
+    folds: npt.NDArray[np.uint8] | None = None
 
 
 def head_textures(avatar: Avatar, size: int = 2048, normal_bits: Literal[8, 16] = 8) -> HeadTextures:
@@ -87,6 +90,7 @@ def head_textures(avatar: Avatar, size: int = 2048, normal_bits: Literal[8, 16] 
         normal=_normal_from_slopes(slope_x, slope_y, np.uint8 if normal_bits == 8 else np.uint16),
         roughness=_bytes(roughness),
         specular=_bytes(specular),
+        folds=None if avatar.folds is None else _folds(avatar.folds, topology.face_block, size),
     )
     source = padding_source(_trusted(islands, skin, avatar, size), max(2, PADDING * size // 2048))
     for image in (textures.base_color, textures.normal, textures.roughness, textures.specular):
@@ -121,6 +125,13 @@ def _normal_from_slopes(x: FloatArray, y: FloatArray, dtype: type[np.uint8] | ty
     normal[..., 1] = y * length + shifted
     normal[..., 2] = np.minimum(length + shifted, top)
     return normal
+
+
+def _folds(folds: FloatArray, face_block: tuple[int, int, int], size: int) -> npt.NDArray[np.uint8]:
+    x, y, side = (round(value * size / 1024) for value in face_block)
+    whole = np.full((size, size), NO_FOLD, np.uint8)
+    whole[y : y + side, x : x + side] = pixels_from_folds(resized(folds, side))
+    return whole
 
 
 def _bytes(values: FloatArray) -> np.ndarray:

@@ -91,7 +91,8 @@ def loose_textures(textures: HeadTextures, options: ExportOptions) -> dict[str, 
     """PNG files by name that lie beside the GLB in the target's own packing; empty where it has none.
 
     The normals' green channel points as the engine's own materials want it. "mask" is Unity HDRP's: red metallic,
-    green occlusion, blue detail mask, alpha smoothness. "ORM" is occlusion, roughness, metallic.
+    green occlusion, blue detail mask, alpha smoothness. "ORM" is occlusion, roughness, metallic. "folds" is for any
+    material of the team's own: base colour times twice its value, by the weight of the photo's expression.
     """
     engine = options.engine
     if engine.loose == "none":
@@ -114,6 +115,9 @@ def loose_textures(textures: HeadTextures, options: ExportOptions) -> dict[str, 
     }
     if not baked:
         named["specular"] = lambda: png_from_pixels(textures.specular, "linear")
+    folds = textures.folds
+    if folds is not None:
+        named["folds"] = lambda: png_from_pixels(folds, "linear")
     names = engine.names
     with ThreadPoolExecutor() as pool:
         waiting = {role: pool.submit(make) for role, make in named.items()}

@@ -25,6 +25,7 @@ _TEXTURES = {
     ("_Normal", "_N"): (False, "TC_NORMALMAP", "TEXTUREGROUP_CHARACTER_NORMAL_MAP"),
     ("_OcclusionRoughnessMetallic", "_ORM"): (False, "TC_MASKS", "TEXTUREGROUP_CHARACTER_SPECULAR"),
     ("_SpecularColor",): (True, "TC_DEFAULT", "TEXTUREGROUP_CHARACTER_SPECULAR"),  # glTF encodes this one as sRGB
+    ("_Folds",): (False, "TC_MASKS", "TEXTUREGROUP_CHARACTER"),
     ("_S",): (False, "TC_MASKS", "TEXTUREGROUP_CHARACTER_SPECULAR"),
 }
 

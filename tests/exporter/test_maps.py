@@ -47,6 +47,15 @@ def test_face_maps_say_how_they_are_encoded(avatar: Avatar, tmp_path: Path) -> N
     )
 
 
+def test_folds_lie_beside_the_maps(avatar: Avatar, tmp_path: Path) -> None:
+    side = len(avatar.face_maps.diffuse_albedo)
+    folds = np.ones((side, side), np.float32)
+    folds[0, :2] = 0.5, 5.0
+    *_, path = write_face_maps(avatar.face_maps, tmp_path / "maps", folds)
+    assert path.name == "folds.png" and b"sRGB" not in chunks_of(path.read_bytes())
+    assert np.asarray(Image.open(path))[0, :3].tolist() == [64, 255, 128]
+
+
 def test_readers_see_the_values_that_went_in(avatar: Avatar, tmp_path: Path) -> None:
     maps = avatar.face_maps
     for path, values in zip(

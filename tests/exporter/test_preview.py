@@ -92,7 +92,9 @@ def test_picture_in_photo_agrees_with_the_crop(
     assert result.camera is not None
     factor = 1 / crop.crop_from_photo[0, 0]
     head = picture_head(result.avatar, small_pipeline.renderer)
-    in_crop = picture_of_head(head.renderer, head.expressive, head.maps, result.camera.scaled(factor), result.light)
+    in_crop = picture_of_head(
+        head.renderer, head.expressive, head.expressive_maps, result.camera.scaled(factor), result.light
+    )
     left, top = (round(float(v)) for v in -crop.crop_from_photo[:, 2] * factor)
     side = len(in_crop)
     y0, y1 = max(0, top), min(picture.shape[0], top + side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -151,6 +152,26 @@ def test_loose_textures_in_the_engines_packing(avatar: Avatar, tmp_path: Path) -
     mask = read("unity", "FitDiffHead_MaskMap.png")
     np.testing.assert_array_equal(mask[..., 3], 255 - baked_roughness(plain.roughness, plain.specular))
     assert not mask[..., 0].any() and (mask[..., 1] == 255).all()
+
+
+@pytest.mark.parametrize(("target", "name"), [("unreal", "T_FitDiff_Folds.png"), ("unity", "FitDiffHead_FoldsMap.png")])
+def test_folds_in_the_atlas_of_the_engines(target: str, name: str, avatar: Avatar, tmp_path: Path) -> None:
+    """A fold on the character's left, which is on the right of the chart, is there in the texture and nowhere else."""
+    import cv2
+
+    side = len(avatar.face_maps.diffuse_albedo)
+    folds = np.ones((side, side), np.float32)
+    folds[side // 2 : side * 5 // 8, side * 5 // 8 : side * 3 // 4] = 0.5
+    write_export(replace(avatar, folds=folds), tmp_path, ExportOptions(target=target, texture_size=SMALL))
+    pixels = cv2.imread(str(tmp_path / "textures" / name), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None and pixels.shape == (SMALL, SMALL)
+    x, y, block = (value * SMALL / 1024 for value in avatar.topology.face_block)
+    rows, columns = np.nonzero(pixels < 100)
+    assert abs(rows.mean() + 0.5 - (y + block * 9 / 16)) < 1 and abs(columns.mean() + 0.5 - (x + block * 11 / 16)) < 1
+    assert pixels.min() == 64 and pixels[:, : int(x + block / 2)].min() == 128 == np.median(pixels)
+    (tmp_path / "none").mkdir()
+    write_export(avatar, tmp_path / "none", ExportOptions(target=target, texture_size=SMALL))
+    assert not (tmp_path / "none" / "textures" / name).exists()
 
 
 def test_same_options_same_bytes(avatar: Avatar, tmp_path: Path) -> None:

@@ -148,3 +148,15 @@ def test_reading_needs_no_pytorch(head: Avatar, tmp_path: Path) -> None:
         "load_avatar(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, path]).returncode == 0
+
+
+def test_folds_come_back_where_there_are_any(head: Avatar, tmp_path: Path) -> None:
+    assert load_avatar(save_avatar(head, tmp_path / FILE_NAME)).folds is None
+    folds = RNG.uniform(0, 255 / 128, (8, 8)).astype(np.float32)
+    folds[0] = 1
+    again = load_avatar(save_avatar(dataclasses.replace(head, folds=folds), tmp_path / FILE_NAME)).folds
+    assert again is not None and again.dtype == np.float32
+    np.testing.assert_allclose(again, folds, atol=0.5 / 128 + 1e-6)
+    np.testing.assert_array_equal(again[0], 1)
+    with pytest.raises(ValueError, match="folds"):
+        dataclasses.replace(head, folds=folds[:4])
