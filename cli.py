@@ -125,7 +125,7 @@ def avatar(
     Writes into the folder, all or nothing:
       avatar.glb      whole head, materials, 52 blendshapes; SK_FitDiffHead.glb and so on with --target
       avatar.fitdiff  the avatar itself, for fitdiff convert
-      maps/           diffuse_albedo.png, specular_albedo.png, normal.png
+      maps/           diffuse_albedo.png, specular_albedo.png, normal.png, folds.png
       render.png      the avatar in the photo's camera and light, over the photo
       preview.png     photo, overlay, turntable and maps on one sheet
       report.json     options, models, seconds, memory, guidance terms, similarity

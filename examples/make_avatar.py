@@ -21,7 +21,7 @@ def make_avatar(photo: Path, out: Path, steps: int = 50) -> float:
     result = pipeline.avatar(crop, AvatarOptions(steps=steps, guidance="full", seed=0))
     with whole_folder(out) as folder:
         write_glb(result.avatar, folder / "avatar.glb")
-        write_face_maps(result.avatar.face_maps, folder / "maps")
+        write_face_maps(result.avatar.face_maps, folder / "maps", result.avatar.folds)
     return result.report.similarity["guiding"]
 
 

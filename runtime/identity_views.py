@@ -51,6 +51,13 @@ class IdentityViews:
         return IdentityFeatures(maps, torch.cat([seen.embedding for seen in features]))
 
     @property
+    def steady(self) -> IdentityFeatures:
+        """Of each photo, the mean of what all views show: it moves less with the crop than one view's."""
+        features = [seen for _, seen in self._views]
+        maps = tuple(torch.stack(found).mean(0) for found in zip(*(seen.maps for seen in features), strict=True))
+        return IdentityFeatures(maps, torch.stack([seen.embedding for seen in features]).mean(0))
+
+    @property
     def _shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
         return [self._views[(self._first + index) % COUNT] for index in range(self._count)]
 

@@ -144,9 +144,7 @@ class FitDiffPipeline:
         shared = options[0]
         with clock.stage("condition"), span("condition"):
             target = photo_targets(crops, self.models)
-            alone = shared.condition == "last"
-            seen = self.denoiser.conditioner.embedding_only(target.identity) if alone else target.identity
-            conditioning = self._condition(seen, 1.0)
+            conditioning = self._seen(target.identity, shared)
             config = GUIDANCE_PRESETS[shared.guidance]
             guide = self._guidance(target, config) if config else None
         with clock.stage("sample"), span("sample"):
@@ -154,7 +152,8 @@ class FitDiffPipeline:
         detail = None
         if guide and guide.config.detail.steps:
             with clock.stage("detail"), span("detail"):
-                detail = refine_detail(guide, z, guide.config.detail, self._expected_maps(conditioning))
+                expected = self._expected_maps(self._seen(guide.views.steady, shared))
+                detail = refine_detail(guide, z, guide.config.detail, expected)
                 z = detail.z
         with clock.stage("decode"), span("decode"):
             seen_by = guide or self._guidance(target, GuidanceConfig())
@@ -204,6 +203,11 @@ class FitDiffPipeline:
                 return linear.gain(gradient.flatten(1), noise, variances).view_as(gradient)
 
         return PhotoGuidance(self.models, self.denoiser.statistics, target, config, narrowed)
+
+    def _seen(self, identity: IdentityFeatures, options: AvatarOptions) -> Conditioning:
+        """What the denoiser makes of photos' features, or of their embeddings alone."""
+        alone = options.condition == "last"
+        return self._condition(self.denoiser.conditioner.embedding_only(identity) if alone else identity, 1.0)
 
     @torch.no_grad()
     def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:

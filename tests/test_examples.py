@@ -45,4 +45,4 @@ def test_default_avatar(default_models: Path, astronaut: Path, tmp_path: Path) -
     assert not (tmp_path / "none" / "maps" / "folds.png").exists()  # nothing of the photo is in those maps
     folds = np.asarray(Image.open(tmp_path / "full" / "maps" / "folds.png")) / 128
     cheeks, forehead = folds[270:400, 150:360], folds[60:150, 180:330]  # she smiles
-    assert np.percentile(cheeks, 5) < 0.9 and abs(forehead - 1).mean() < 0.01
+    assert np.percentile(cheeks, 2) < 0.93 and abs(forehead - 1).mean() < 0.01

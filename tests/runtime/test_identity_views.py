@@ -86,3 +86,13 @@ def test_a_batch_changes_nothing(photos: Tensor) -> None:
     both = views_of(photos, Means(), 4)
     assert torch.equal(alone.wanted.embedding, both.wanted.embedding[1::2])
     assert torch.equal(alone.chips(photos[1:]), both.chips(photos)[1::2])
+
+
+def test_the_steady_features_are_the_mean_of_all_views(photos: Tensor) -> None:
+    views = views_of(photos, Means(), COUNT)
+    each = views.wanted.embedding.unflatten(0, (COUNT, 2))
+    assert torch.allclose(views.steady.embedding, each.mean(0), atol=1e-6)
+    assert len(views.steady.maps) == 3 and views.steady.maps[0].shape == (2, 1, 1, 1)
+    left, right, whole = views.steady.embedding.T  # half of the views are mirrored
+    assert torch.allclose(left, right, atol=0.1) and torch.allclose(whole, (left + right) / 2, atol=1e-6)
+    assert float(whole[0]) > 1.5 * float(whole[1])  # the photos are not mixed
