@@ -133,6 +133,7 @@ def test_a_folder_of_heads(script: ModuleType, unreal: MagicMock, tmp_path: Path
         ("T_FitDiff_ORM", False, "TC_MASKS"),
         ("FitDiff_SpecularColor", True, "TC_DEFAULT"),
         ("T_FitDiff_S", False, "TC_MASKS"),
+        ("T_FitDiff_Folds", False, "TC_MASKS"),
     ],
 )
 def test_texture_settings(name: str, srgb: bool, compression: str, script: ModuleType, unreal: MagicMock) -> None:
