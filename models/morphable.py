@@ -70,6 +70,11 @@ class MorphableModel(nn.Module):
         corners = vertices[:, self.triangles[self.landmark_triangles]]  # (B, 468, 3, 3)
         return (corners * self.landmark_barycentrics[..., None]).sum(2)
 
+    def size(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) -> centroid size (B,) metres: root mean square distance of the face-mesh points from their mean."""
+        points = self.landmarks(vertices)[:, self.landmark_valid.bool()]
+        return (points - points.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
+
     def landmarks_on_chart(self) -> Tensor:
         """The face-mesh points on the face chart, (468, 2) texels of it, x right and y down; see `landmark_valid`."""
         uv = (self.corner_uv[self.landmark_triangles] * self.landmark_barycentrics[..., None]).sum(1)

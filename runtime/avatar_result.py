@@ -62,6 +62,10 @@ class Fit:
     landmark_error: float | None
     guidance: list[dict[str, float]]
 
+    def scaled(self, factor: float) -> Fit:
+        """The same picture of a head of `factor` times the size, farther away by as much."""
+        return self if self.pose is None else replace(self, pose=replace(self.pose, tvec=factor * self.pose.tvec))
+
 
 NO_FIT = Fit(None, {}, None, [])
 

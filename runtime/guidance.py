@@ -62,7 +62,7 @@ class GuidanceConfig:
     settle: float = 0.7
     final_step: float = 0.15
     landmark_newton: float = 0.5  # share of the Gauss-Newton step on the landmarks that a step takes
-    shape_prior: float = 1.0  # how much of their prior's pull the shape coefficients feel in that step
+    shape_prior: float = 3.0  # precision of the identity that the prior expects, in that step
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1
@@ -102,12 +102,23 @@ class PhotoGuidance:
         target: PhotoTarget,
         config: GuidanceConfig,
         prior: LinearGain | None = None,
+        expected: Tensor | None = None,
     ) -> None:
-        """`prior` narrows gradients to what faces do (see `LinearDenoiser.gain`); None leaves them as they are."""
+        """What guides these photos.
+
+        Args:
+            prior: narrows gradients to what faces do (see `LinearDenoiser.gain`); None leaves them as they are.
+            expected: (B, 1, 67, 64), the normalised z that the prior expects of these people: its identity is where
+                landmarks that say nothing leave the shape. None for the mean head.
+        """
         self.models, self.statistics, self.target, self.config = models, statistics, target, config
         self.prior = prior
         self.layout = LatentLayout()
-        self._landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices)
+        self._landmark_step = LandmarkStep(models.morphable, statistics, models.landmark_indices, config.shape_prior)
+        self._expected_shape = torch.zeros_like(target.landmarks[:, :1, 0])
+        if expected is not None:
+            self._expected_shape = expected.flatten(1)[:, self._landmark_step.shape].clone()
+            self._expected_shape[:, self.layout.identity :] = 0  # nobody expects an expression
         # What of the photos never changes is worked out here: in the loop it would cost waits for the GPU.
         self._poses = PoseTracker(target.landmarks, target.landmark_weights, FOCAL, CROP_SIZE)
         self._patches = PhotoChips(target.image, target.mesh_from_crop, models.landmark_network.input_size)
@@ -256,7 +267,7 @@ class PhotoGuidance:
         z = z_0.flatten(1)[:, step.shape]
         points = step.points(z)
         change = step(
-            z * self.config.shape_prior,
+            z - self._expected_shape,
             points,
             self._poses.camera(points),
             target.landmarks,

@@ -17,27 +17,35 @@ from ..rendering.camera import Camera, camera_from_world, pixels_from_camera
 
 NOISE = 0.03  # of the eye distance: how far a good landmark lies from its vertex
 CORRELATION = 20.0  # so many neighbouring points err together and count as one
-EXPRESSION_PRIOR = 0.2  # of the identity's prior: people in photos smile more than sampled faces do
+EXPRESSION_PRIOR = 0.2  # precision of the expression: people in photos smile more than sampled faces do
 OUTLIER = 3.0  # in units of NOISE: from there on a point's pull grows no more
 
 
 class LandmarkStep:
-    """Callable (z, points, camera, wanted, eye_distance, weights) -> change of z, for a batch of photos.
+    """Callable (departure, points, camera, wanted, eye_distance, weights) -> change of z, for a batch of photos.
 
-    z and its change (B, 183) are normalised identity and expression coefficients, in the order of the latent. The prior
-    is that each is normally distributed about 0, identity with unit variance, expression with more. points:
+    z and its change (B, 183) are normalised identity and expression coefficients, in the order of the latent; departure
+    (B, 183) is how far z is from what is expected of these faces, 0 being the mean head. The prior is that each is
+    normally distributed about that, identity with variance 1 / `precision`, expression with more. points:
     (B, 468, 3) metres, where the shape has its landmarks (see `points`); wanted: (B, 468, 2) px; eye_distance: (B,) px;
     weights: (B, 468).
     """
 
     def __init__(
-        self, model: MorphableModel, statistics: LatentStatistics, indices: list[int] | slice = slice(None)
+        self,
+        model: MorphableModel,
+        statistics: LatentStatistics,
+        indices: list[int] | slice = slice(None),
+        precision: float = 1.0,
     ) -> None:
-        """`indices`: those of the face mesh's 468 points that are given and wanted; all, unless it says others."""
+        """`indices`: those of the face mesh's 468 points that are given and wanted; all, unless it says others.
+
+        `precision`: of the prior of the identity; above 1, because coefficients err less than landmarks that agree.
+        """
         layout = LatentLayout()
         basis = torch.cat([model.identity_basis, model.expression_basis])  # (183, V, 3) metres
         self.shape = slice(layout.texture, layout.texture + len(basis))  # where z stands in the flat latent
-        prior = torch.ones(len(basis), dtype=torch.float64, device=basis.device)
+        prior = torch.full((len(basis),), precision, dtype=torch.float64, device=basis.device)
         prior[layout.identity :] = EXPRESSION_PRIOR
         self._prior = prior
         basis = model.landmarks(basis)[:, indices]  # (183, 468, 3)
@@ -53,7 +61,7 @@ class LandmarkStep:
 
     @torch.no_grad()
     def __call__(
-        self, z: Tensor, points: Tensor, camera: Camera, wanted: Tensor, eye_distance: Tensor, weights: Tensor
+        self, departure: Tensor, points: Tensor, camera: Camera, wanted: Tensor, eye_distance: Tensor, weights: Tensor
     ) -> Tensor:
         in_camera = camera_from_world(camera, points)
         pixels = pixels_from_camera(camera, in_camera)[..., :2]
@@ -74,10 +82,10 @@ class LandmarkStep:
         # In float32 the solution would hang on the order in which 936 products are summed.
         jacobian, residual = jacobian.flatten(1, 2).double(), residual.flatten(1)[..., None].double()
         weighted = (jacobian * trust.double().repeat_interleave(2, 1)[..., None]).transpose(1, 2)  # (B, 189, 936)
-        count = z.shape[1]
+        count = departure.shape[1]
         prior = torch.cat([self._prior, jacobian.new_full((6,), 1e-6)])
         hessian = weighted @ jacobian + torch.diag(prior)
         gradient = weighted @ residual
-        gradient[:, :count, 0] -= self._prior * z
+        gradient[:, :count, 0] -= self._prior * departure
         # The prior keeps it regular: no check, which a GPU would be waited for.
-        return torch.cholesky_solve(gradient, torch.linalg.cholesky_ex(hessian).L)[:, :count, 0].to(z)
+        return torch.cholesky_solve(gradient, torch.linalg.cholesky_ex(hessian).L)[:, :count, 0].to(departure)

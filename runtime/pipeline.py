@@ -17,7 +17,7 @@ from torch import Tensor
 from ..models.checkpoint import ModelCard
 from ..models.conditioner import Conditioning
 from ..models.denoiser import FitDiffDenoiser
-from ..models.latent import LatentLayout
+from ..models.latent import LatentLayout, LatentParts
 from ..models.morphable import MorphableModel
 from ..models.recogniser import IdentityFeatures
 from ..models.topology import HeadTopology
@@ -146,19 +146,22 @@ class FitDiffPipeline:
             target = photo_targets(crops, self.models)
             conditioning = self._seen(target.identity, shared)
             config = GUIDANCE_PRESETS[shared.guidance]
-            guide = self._guidance(target, config) if config else None
+            guide = self._guidance(target, config, conditioning) if config else None
         with clock.stage("sample"), span("sample"):
             z = self._sample(conditioning, options, guide, on_step)
+            expected = self._parts(
+                self.denoiser.prior_mean(self._seen(guide.views.steady, shared) if guide else conditioning)
+            )
         detail = None
         if guide and guide.config.detail.steps:
             with clock.stage("detail"), span("detail"):
-                expected = self._expected_maps(self._seen(guide.views.steady, shared))
-                detail = refine_detail(guide, z, guide.config.detail, expected)
+                detail = refine_detail(guide, z, guide.config.detail, self.models.face_maps(expected.texture))
                 z = detail.z
         with clock.stage("decode"), span("decode"):
-            seen_by = guide or self._guidance(target, GuidanceConfig())
+            seen_by = guide or self._guidance(target, GuidanceConfig(), conditioning)
             fits = self._measured(seen_by, z, detail, guide.histories if guide else None)
-            results = self._finished(z, options, crops, fits, detail, target.irises)
+            size = self.morphable.size(self.morphable(expected.identity))
+            results = self._finished(z, options, crops, fits, detail, target.irises, size)
         return [timed(result, clock) for result in results]
 
     def sample(self, options: AvatarOptions, clock: StageClock | None = None, on_step: Any = None) -> AvatarResult:
@@ -193,7 +196,7 @@ class FitDiffPipeline:
         with torch.no_grad():
             return sample(predictor, z_t, schedule, config, guidance, generators)
 
-    def _guidance(self, target: PhotoTarget, config: GuidanceConfig) -> PhotoGuidance:
+    def _guidance(self, target: PhotoTarget, config: GuidanceConfig, conditioning: Conditioning) -> PhotoGuidance:
         linear = self.denoiser.denoiser.linear
         variances = self._null["prior_variances"]
 
@@ -202,7 +205,8 @@ class FitDiffPipeline:
                 noise = gradient.new_full((1, 1), alpha_bar)
                 return linear.gain(gradient.flatten(1), noise, variances).view_as(gradient)
 
-        return PhotoGuidance(self.models, self.denoiser.statistics, target, config, narrowed)
+        expected = self.denoiser.prior_mean(conditioning)
+        return PhotoGuidance(self.models, self.denoiser.statistics, target, config, narrowed, expected)
 
     def _seen(self, identity: IdentityFeatures, options: AvatarOptions) -> Conditioning:
         """What the denoiser makes of photos' features, or of their embeddings alone."""
@@ -214,11 +218,9 @@ class FitDiffPipeline:
         present_ones = torch.full((len(features.embedding),), present, device=self.device)
         return self.denoiser.conditioner(features, present_ones)
 
-    @torch.no_grad()
-    def _expected_maps(self, conditioning: Conditioning) -> Tensor:
-        """(B, 9, 256, 256): the faces that the linear prior expects of the photos, before any step."""
-        z = self.denoiser.statistics.denormalise(self.denoiser.prior_mean(conditioning))
-        return self.models.face_maps(self.layout.split(z).texture)
+    def _parts(self, z: Tensor) -> LatentParts:
+        """What normalised z (B, 1, 67, 64) stand for."""
+        return self.layout.split(self.denoiser.statistics.denormalise(z))
 
     @cached_property
     def _null(self) -> Conditioning:
@@ -241,7 +243,7 @@ class FitDiffPipeline:
     ) -> list[Fit]:
         """How the rendering of each z_0 (normalised) compares with its photo."""
         target, recogniser = guide.target, self.models.recogniser
-        parts = self.layout.split(self.denoiser.statistics.denormalise(z))
+        parts = self._parts(z)
         poses = guide.solved_poses(self.morphable(parts.identity, parts.expression))
         camera = crop_camera(*poses, device=self.device)
         maps = detail.face_maps if detail else self.models.face_maps(parts.texture)
@@ -273,9 +275,16 @@ class FitDiffPipeline:
         fits: Sequence[Fit],
         detail: Detail | None,
         irises: Tensor | None = None,
+        size: Tensor | None = None,
     ) -> list[AvatarResult]:
-        """Everything of the results but their times. irises: (B, 3) linear RGB, where there are photos."""
-        parts = self.layout.split(self.denoiser.statistics.denormalise(z))
+        """Everything of the results but their times.
+
+        Args:
+            irises: (B, 3) linear RGB, where there are photos.
+            size: (B,) of the heads, see `MorphableModel.size`; a larger head farther away looks the same, so that a
+                photo does not tell it. None leaves them as they are.
+        """
+        parts = self._parts(z)
         with span("texture_decoder", "engine"):
             maps = self.models.autoencoder.decode(parts.texture)
         vertices, light = self.morphable(parts.identity, parts.expression), light_from_latent(parts.light)
@@ -290,8 +299,11 @@ class FitDiffPipeline:
                 folds = host_from_device(fold_factors(detail.folds, maps.shape[-1]))
                 maps = without_folds(maps, detail.folds)
                 rested = mapped(self.atlas.compose(maps, irises), host_from_device)
-        maps, neutral = host_from_device(maps), host_from_device(self.morphable(parts.identity))
-        vertices, light = host_from_device(vertices), mapped(light, host_from_device)
+        neutral = self.morphable(parts.identity)
+        scale = torch.ones(len(neutral)) if size is None else host_from_device(size / self.morphable.size(neutral))
+        maps, light = host_from_device(maps), mapped(light, host_from_device)
+        neutral, vertices = (host_from_device(points) * scale[:, None, None] for points in (neutral, vertices))
+        fits = [fit.scaled(float(own)) for fit, own in zip(fits, scale, strict=True)]
         results = []
         for row, (own, crop, fit) in enumerate(zip(options, crops, fits, strict=True)):
             found = DecodedFace(

@@ -168,6 +168,25 @@ def test_parts_have_their_own_step_and_early_steps_are_unguided(
     assert not delta.texture.any() and delta.identity.any() and delta.expression.any() and delta.light.any()
 
 
+def test_the_shape_goes_towards_the_expected_person(
+    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop
+) -> None:
+    """The identity that is expected, not its expression."""
+    config = GuidanceConfig(identity_step=0.0, expression_step=0.0)
+    target, z = photo_target(crop, models), torch.zeros(1, 1, 67, 64)
+    whole = torch.randn(1, 1, 67, 64, generator=torch.Generator().manual_seed(3))
+    shape, identity = slice(64 * 64, 64 * 64 + 183), slice(64 * 64, 64 * 64 + 158)
+    person, rest = torch.zeros_like(z), whole.clone()
+    person.flatten(1)[:, identity] = whole.flatten(1)[:, identity]
+    rest.flatten(1)[:, identity] = 0
+    alone, pulled, unmoved = (
+        PhotoGuidance(models, statistics, target, config, expected=expected)(z, MIDDLE).flatten(1)[:, shape]
+        for expected in (None, person, rest)
+    )
+    assert float(torch.cosine_similarity((pulled - alone)[:, :158], whole.flatten(1)[:, identity])) > 0.9
+    assert torch.equal(unmoved, alone)
+
+
 def test_what_is_not_skin_does_not_pull(models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop) -> None:
     guide = guidance(models, statistics, crop)
     target = guide.target

@@ -30,6 +30,23 @@ def test_steps_find_the_shape_behind_landmarks() -> None:
     assert float((moved * asked).sum()) > 0
 
 
+def test_where_landmarks_say_nothing_the_expected_shape_is_kept() -> None:
+    model, _ = load_morphable()
+    departure = torch.randn(1, 183, generator=torch.Generator().manual_seed(2))
+    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), 0.65, 560.0, 224, yaw=0.2)
+    points = model.landmarks(model(departure[:, :158], departure[:, 158:]))
+    wanted = project(camera, points)[..., :2]
+    unseen = LandmarkStep(model, LatentStatistics())(departure, points, camera, wanted, EYES, torch.zeros(1, 468))
+    assert torch.allclose(unseen, -departure, atol=1e-5)
+    kept = [
+        float(LandmarkStep(model, LatentStatistics(), precision=precision)(
+            departure, points, camera, wanted, EYES, torch.ones(1, 468)
+        )[:, :158].norm())
+        for precision in (0.3, 1.0, 3.0)
+    ]  # fmt: skip
+    assert kept[0] < kept[1] < kept[2] < float(departure[:, :158].norm())
+
+
 def test_a_turned_head_is_no_other_shape() -> None:
     model, _ = load_morphable()
     step = LandmarkStep(model, LatentStatistics())

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from fitdiff.models.latent import LatentLayout
+from fitdiff.rendering.camera import project
 from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_chip import five_points_from_landmarks
@@ -16,6 +18,7 @@ from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig
 from fitdiff.runtime.loading import load_pipeline
 from fitdiff.runtime.photo import load_photo
+from fitdiff.runtime.photo_target import photo_target
 from fitdiff.runtime.pipeline import FitDiffPipeline
 
 OPTIONS = AvatarOptions(steps=2, guidance="latent", seed=3)
@@ -113,6 +116,34 @@ def test_neighbours_leave_not_a_bit_of_a_photo_changed(
     results = [pipeline.avatars(pair, options) for pair in ((colour, grey), (colour, elsewhere), (elsewhere, grey))]
     assert same(results[0][0], results[1][0]) and same(results[0][1], results[2][1])
     assert not same(results[0][0], results[2][0]) and not same(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("guidance", ["full", "none"])
+def test_a_head_has_the_size_that_is_expected_and_looks_as_it_did(
+    guidance: str,
+    sampled: tuple[FitDiffPipeline, list[torch.Tensor]],
+    crop: FaceCrop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A photo cannot tell a small head from a large one farther away: the prior does, and the picture stays."""
+    monkeypatch.setitem(GUIDANCE_PRESETS, "full", GuidanceConfig(start=0.0, interval=1, detail=DetailConfig(steps=1)))
+    pipeline, found = sampled
+    expected = torch.zeros(1, 1, 67, 64)
+    expected.flatten(1)[:, 64 * 64 : 64 * 64 + 158] = 1.5 * torch.randn(158, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(type(pipeline.denoiser), "prior_mean", lambda *_: expected)
+    result = pipeline.avatar(crop, AvatarOptions(steps=2, guidance=guidance))
+    model, statistics = pipeline.morphable, pipeline.denoiser.statistics
+    wanted, made = (model(LatentLayout().split(statistics.denormalise(z)).identity) for z in (expected, found[-1]))
+    vertices = torch.from_numpy(result.avatar.vertices)[None]
+    assert float(model.size(vertices)) == pytest.approx(float(model.size(wanted)), rel=1e-5)
+    factor = float(model.size(wanted) / model.size(made))
+    assert abs(factor - 1) > 0.005
+    assert torch.allclose(vertices, factor * made, atol=1e-3)  # the detail's steps move the shape a little
+    assert result.camera is not None and result.report.landmark_error is not None
+    points = project(result.camera, pipeline.models.surface_points(result.vertices))[0, :, :2]
+    target = photo_target(crop, pipeline.models)
+    error = (points - target.landmarks[0])[pipeline.models.surface_valid].norm(dim=1).mean() / target.eye_distance[0]
+    assert float(error) == pytest.approx(result.report.landmark_error, rel=1e-3)
 
 
 def test_what_differs_in_more_than_the_seed_goes_through_loops_of_its_own(
