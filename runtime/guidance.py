@@ -62,7 +62,7 @@ class GuidanceConfig:
     settle: float = 0.7
     final_step: float = 0.15
     landmark_newton: float = 0.5  # share of the Gauss-Newton step on the landmarks that a step takes
-    shape_prior: float = 3.0  # precision of the identity that the prior expects, in that step
+    shape_prior: float = 1.0  # precision of the identity that the prior expects, in that step
     prior_noise: float = 0.3  # (1-a)/a below which the prior no longer narrows the gradient
     momentum: float = 0.6
     inner_steps: int = 1

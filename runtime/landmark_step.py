@@ -40,7 +40,7 @@ class LandmarkStep:
     ) -> None:
         """`indices`: those of the face mesh's 468 points that are given and wanted; all, unless it says others.
 
-        `precision`: of the prior of the identity; above 1, because coefficients err less than landmarks that agree.
+        `precision`: of the prior of the identity; 1: as faces vary, see `GuidanceConfig.shape_prior`.
         """
         layout = LatentLayout()
         basis = torch.cat([model.identity_basis, model.expression_basis])  # (183, V, 3) metres
