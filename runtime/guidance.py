@@ -232,23 +232,23 @@ class PhotoGuidance:
         if any(target.is_monochrome):  # or the skin and its light would be pulled towards grey
             image = torch.where(self.is_grey, luminance(image), image)
         mask = target.skin * (estimate.rendering.part == 0)[:, None]
-        worn = torch.lerp(image, photo, target.worn)  # or the skin would imitate the glasses
+        hidden = torch.lerp(image, photo, target.worn)  # or the skin would imitate the glasses
         surface = project(estimate.camera, models.surface_points(estimate.vertices))[..., :2]
         by_network = models.landmark_network(self._patches(image))[0]
         mesh_scale = self._mesh_scale
         face = (..., FACE_WINDOW, FACE_WINDOW)
         seen = models.perceptual(torch.lerp(photo[face], image[face], mask[face]))
         return {
-            **self._identity_losses(worn),
+            **self._identity_losses(image, hidden),
             "photometric": _photometric(image, photo, mask),
             "landmarks": 0.5 * self._landmark_loss(surface, target.landmarks)
             + 0.5 * self._landmark_loss(by_network[..., :2] / mesh_scale, target.mesh_landmarks[..., :2] / mesh_scale),
             "perceptual": models.perceptual.distance(seen, target.perceptual, _widened(mask[face])),
         }
 
-    def _identity_losses(self, image: Tensor) -> dict[str, Tensor]:
+    def _identity_losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         recogniser, wanted = self.models.recogniser, self.views.wanted
-        seen = recogniser(self.views.chips(image))  # one call for all views: a processor takes little more for two
+        seen = recogniser(self.views.chips(image, hidden))  # one call for all views: a processor takes little more for two
         terms = {
             "identity": 1 - recogniser.similarity(seen.embedding, wanted.embedding),
             "identity_perceptual": feature_distance(seen.maps, wanted.maps) / len(seen.maps),

@@ -1,7 +1,9 @@
 """The views of a face that the recogniser is shown: its chip shifted, zoomed, turned, and mirrored every other time.
 
 A network that sees one chip only can be fooled at it, and its gradient is rough there. Photo and rendering are seen in
-the same views, a few a gradient in turn, so nothing is drawn at random. Knows nothing of losses and of renderings.
+the same views, a few a gradient in turn, so nothing is drawn at random. Half of the views show the rendering behind
+what hides the photo's face (glasses, a fringe, a hand), half without: the first alone ask for a face that is too little
+of the person once it is bare, the second alone for skin that imitates frames. Knows nothing of losses and of renderings.
 """
 
 from __future__ import annotations
@@ -39,9 +41,15 @@ class IdentityViews:
         """Views V that are on now."""
         return self._count
 
-    def chips(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (V B, 3, S, S), view by view; differentiable in the image."""
-        return torch.cat([chips(image) for chips, _ in self._shown])
+    def chips(self, bare: Tensor, hidden: Tensor) -> Tensor:
+        """Two pictures of the same faces (B, 3, H, W) -> (V B, 3, S, S), view by view; differentiable in both.
+
+        hidden: behind what hides the faces in the photos; `is_hidden` says which views are of these.
+        """
+        first = self._first
+        return torch.cat([
+            chips(hidden if is_hidden(first + number) else bare) for number, (chips, _) in enumerate(self._shown)
+        ])  # fmt: skip
 
     @property
     def wanted(self) -> IdentityFeatures:
@@ -64,6 +72,11 @@ class IdentityViews:
     def advance(self, count: int) -> None:
         """On to the `count` views that come next."""
         self._first, self._count = self._first + self._count, count
+
+
+def is_hidden(view: int) -> bool:
+    """Whether a view shows the rendering behind what hides the photo's face: half of the mirrored ones, half of others."""
+    return (view + view // 2) % 2 == 0
 
 
 def view_moves(size: int) -> Tensor:

@@ -197,3 +197,22 @@ def test_what_is_not_skin_does_not_pull(models: GuidanceModels, statistics: Late
     guide.target = replace(target, image=spoilt)
     _, changed = guide.gradient(z)
     assert changed["photometric"] == pytest.approx(plain["photometric"], rel=1e-5)
+
+
+def test_every_other_view_asks_for_the_face_behind_what_hides_it(
+    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop
+) -> None:
+    guide = guidance(models, statistics, crop)
+    worn = torch.zeros_like(guide.target.worn)
+    worn[..., 90:120, 70:150] = 1.0  # a bar over the eyes
+    guide.target = replace(guide.target, worn=worn)
+    with torch.no_grad():
+        parts = LAYOUT.split(statistics.denormalise(torch.zeros(1, 1, 67, 64)))
+        estimate = guide.estimate(models.face_maps(parts.texture), parts)
+        painted = replace(estimate, image=torch.lerp(estimate.image, torch.zeros(1), worn))
+        differ = []
+        for _ in range(4):
+            guide.views.advance(1)
+            plain, changed = (float(guide.losses(seen)["identity"]) for seen in (estimate, painted))
+            differ.append(abs(changed - plain) > 1e-4)
+    assert differ == [False, True, True, False]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fitdiff.models.recogniser import IdentityFeatures, Recogniser
-from fitdiff.runtime.identity_views import COUNT, IdentityViews, view_moves
+from fitdiff.runtime.identity_views import COUNT, IdentityViews, is_hidden, view_moves
 
 SIZE = 32
 
@@ -57,11 +57,23 @@ def test_moves_are_small_and_half_of_them_mirror() -> None:
 def test_photo_and_rendering_are_seen_in_the_same_view(photos: Tensor) -> None:
     views = views_of(photos, Means(), 2)
     for _ in range(3):
-        chips, seen = views.chips(photos), views.wanted.embedding  # both photos in one view, then in the next
+        chips, seen = views.chips(photos, photos), views.wanted.embedding  # both photos in one view, then in the next
         left, right = seen[:, 0], seen[:, 1]
         assert (right > left).tolist() == [True, True, False, False]  # the second view is mirrored
         assert torch.allclose(chips[..., SIZE // 2 :].mean((1, 2, 3)), right, atol=1e-6)
         views.advance(2)
+
+
+def test_half_of_the_views_show_what_hides_a_face(photos: Tensor) -> None:
+    assert [is_hidden(view) for view in range(4)] == [True, False, False, True]
+    mirrored = [is_hidden(view) for view in range(1, COUNT, 2)]
+    assert sum(mirrored) == COUNT // 4 and sum(map(is_hidden, range(COUNT))) == COUNT // 2
+    views = views_of(photos, Means(), 3)
+    bare, hidden = torch.zeros_like(photos), torch.ones_like(photos)
+    for first in (0, 3, 6, 9, 12, 15):  # once past the end
+        shown = views.chips(bare, hidden).unflatten(0, (3, 2)).mean((1, 2, 3, 4))
+        assert (shown > 0.5).tolist() == [is_hidden((first + number) % COUNT) for number in range(3)]
+        views.advance(3)
 
 
 def test_they_come_in_turn(photos: Tensor) -> None:
@@ -85,7 +97,7 @@ def test_a_batch_changes_nothing(photos: Tensor) -> None:
     alone.advance(4)
     both = views_of(photos, Means(), 4)
     assert torch.equal(alone.wanted.embedding, both.wanted.embedding[1::2])
-    assert torch.equal(alone.chips(photos[1:]), both.chips(photos)[1::2])
+    assert torch.equal(alone.chips(photos[1:], 1 - photos[1:]), both.chips(photos, 1 - photos)[1::2])
 
 
 def test_the_steady_features_are_the_mean_of_all_views(photos: Tensor) -> None:
