@@ -97,10 +97,14 @@ def evaluate_identity(
 @evaluate.command("cleanliness", epilog=EXIT_CODES)
 @click.option("--photos", required=True, type=_FOLDER, help=_PHOTOS)
 @click.option("--data", type=_FOLDER, help=f"{_DATA} Adds the relighting error.")
+@click.option(
+    "--occluded", type=click.IntRange(0), metavar="N",
+    help="Put things on the photos of the first N people alone. [default: all]",
+)  # fmt: skip
 @_measuring
 def evaluate_cleanliness(
-    photos: Path, data: Path | None, limit: int | None, rows: Path | None, json_file: Path | None, seed: int,
-    threads: int | None,
+    photos: Path, data: Path | None, occluded: int | None, limit: int | None, rows: Path | None,
+    json_file: Path | None, seed: int, threads: int | None,
 ) -> None:  # fmt: skip
     """Do the maps hold the skin alone? Two photos of one person, and glasses, hair or a hand put on a photo.
 
@@ -111,7 +115,9 @@ def evaluate_cleanliness(
     from .evaluation.cleanliness import evaluate_cleanliness
 
     pipeline = _pipeline(threads)
-    found = evaluate_cleanliness(pipeline, photos, data=data, limit=limit, seed=seed, rows=rows, say=_say)
+    found = evaluate_cleanliness(
+        pipeline, photos, data=data, limit=limit, seed=seed, rows=rows, say=_say, occluded=occluded
+    )
     _print(found, json_file)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def evaluate_cleanliness(
     seed: int,
     rows: Path | None,
     say: Callable[[str], None],
+    occluded: int | None = None,
 ) -> Evaluation:
     """Measure all three parts, with full guidance.
 
@@ -72,6 +73,7 @@ def evaluate_cleanliness(
         photos: a sub-folder for each person; the first two photos of each are used, occluders go on the first.
         data: a folder of `fitdiff synthesize`, whose held-out faces are relit; None leaves that part out.
         limit: how many people, and how many synthetic faces, at most.
+        occluded: on the photos of how many of these people something is pasted; None for all of them.
         seed: of the sampling noise and of the occluders.
         rows: a file of finished pieces, read and added to; None keeps nothing. Its lines know the denoiser and the
             autoencoder by their hashes, but not the code of the guidance: start a new file when that changes.
@@ -83,8 +85,8 @@ def evaluate_cleanliness(
     people = people_in(photos, limit, least=2)
     faces = HeldOutFaces(data) if data else None
     study = _Study(pipeline, seed, RowFile(rows), say)
-    for person in people:
-        study.person(person)
+    for number, person in enumerate(people):
+        study.person(person, OCCLUDERS if occluded is None or number < occluded else {})
     if faces:
         study.synthetic(faces, limit)
     return _evaluation(study.rows, study.weight, seed)
@@ -121,7 +123,7 @@ class _Study:
         models = {card.role: card.sha256 for card in pipeline.cards if card.role in ("denoiser", "autoencoder")}
         self._key = {"seed": seed, "models": models}
 
-    def person(self, person: Person) -> None:
+    def person(self, person: Person, occluders: Mapping[str, Occluder]) -> None:
         """Parts (a) and (b); an avatar is made when the first row asks for it, and serves the others."""
         made: dict[Path, _Taken | str] = {}
 
@@ -134,7 +136,7 @@ class _Study:
         for path in (first, second):
             key = {"photo": path.name}
             self._row(person.name, ALBEDO + path.name, key, lambda path=path: _albedo_row(taken(path)))
-        for name, draw in OCCLUDERS.items():
+        for name, draw in occluders.items():
             rng = np.random.default_rng([self.seed, zlib.crc32(f"{person.name} {name}".encode())])
             key = {"photo": first.name}
             self._row(

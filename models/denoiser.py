@@ -122,7 +122,7 @@ class FitDiffDenoiser(nn.Module):
         prior = self.conditioner.prior
         for name in ("regression", "input_mean", "input_std", "variance_null", "variance_conditional"):
             getattr(prior, name).copy_(getattr(fit, name))
-        prior.bias.zero_()
+        prior.forget_photographs()
 
     def prior_mean(self, conditioning: Conditioning) -> Tensor:
         """The linear prior's own answer for a photo: normalised z (B, 1, 67, 64), no step taken."""

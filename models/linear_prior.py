@@ -52,11 +52,19 @@ class LinearPriorFit:
 class PriorRegression(nn.Module):
     """From the recogniser's features to the Gaussian's mean and variances along the basis.
 
-    bias: what real photographs taught beyond the fit (`training/calibrate_tone.py`); zeros where nobody asked them.
+    What labelled photographs taught beyond the fit (`training/calibrate_tone.py`) is zero where nobody asked them:
+    bias (K,), and the tone of a skin in photographs. A recogniser sees drawn faces and photographed ones far apart, and
+    one line does not serve both: photo_weights (D,) and photo_level tell which a face is, tone_weights (D,) and
+    tone_level by how much its tone is off if it is photographed, tone_direction (K,) what a change of tone is.
     """
 
     regression: Tensor
     bias: Tensor
+    photo_weights: Tensor
+    photo_level: Tensor
+    tone_weights: Tensor
+    tone_level: Tensor
+    tone_direction: Tensor
     input_mean: Tensor
     input_std: Tensor
     variance_null: Tensor
@@ -66,12 +74,13 @@ class PriorRegression(nn.Module):
         super().__init__()
         self.grid = grid
         self.register_buffer("regression", torch.zeros(components, inputs))
-        self.register_buffer("bias", torch.zeros(components))
+        for name, size in _told_by_photographs(components, inputs).items():
+            self.register_buffer(name, torch.zeros(size))
         self.register_buffer("input_mean", torch.zeros(inputs))
         self.register_buffer("input_std", torch.ones(inputs))
         self.register_buffer("variance_null", torch.ones(components + 1))
         self.register_buffer("variance_conditional", torch.ones(components + 1))
-        self.register_load_state_dict_pre_hook(_without_bias)
+        self.register_load_state_dict_pre_hook(_told_nothing)
 
     def forward(self, features: IdentityFeatures, present: Tensor) -> tuple[Tensor, Tensor]:
         """present (B,) 1 for a face, 0 for the unconditional prior -> mean (B, K), variances (B, K + 1)."""
@@ -82,12 +91,31 @@ class PriorRegression(nn.Module):
 
     def mean(self, inputs: Tensor) -> Tensor:
         """`pooled_inputs` (B, D) of faces -> (B, K)."""
-        return F.linear((inputs - self.input_mean) / self.input_std, self.regression, self.bias)
+        x = (inputs - self.input_mean) / self.input_std
+        tone = self.photographed(inputs) * (x @ self.tone_weights + self.tone_level)
+        return F.linear(x, self.regression, self.bias) + tone[:, None] * self.tone_direction
+
+    def photographed(self, inputs: Tensor) -> Tensor:
+        """`pooled_inputs` (B, D) -> (B,) in [0, 1]: 1 for a photographed face, 0 for a drawn one; 1/2 if never told."""
+        x = (inputs - self.input_mean) / self.input_std
+        return torch.sigmoid(x @ self.photo_weights + self.photo_level)
+
+    def forget_photographs(self) -> None:
+        """As fitted: nothing that labelled photographs taught."""
+        for name in _told_by_photographs(0, 0):
+            self.get_buffer(name).zero_()
 
 
-def _without_bias(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Checkpoints of before have none."""
-    values.setdefault(f"{prefix}bias", torch.zeros_like(model.get_buffer("bias")))
+def _told_by_photographs(components: int, inputs: int) -> dict[str, tuple[int, ...]]:
+    """The buffers that labelled photographs fill, and their sizes."""
+    return {"bias": (components,), "photo_weights": (inputs,), "photo_level": (), "tone_weights": (inputs,),
+            "tone_level": (), "tone_direction": (components,)}  # fmt: skip
+
+
+def _told_nothing(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints of before have nothing from photographs."""
+    for name in _told_by_photographs(0, 0):
+        values.setdefault(f"{prefix}{name}", torch.zeros_like(model.get_buffer(name)))
 
 
 class LinearDenoiser(nn.Module):

@@ -50,7 +50,7 @@ class GuidanceConfig:
     """
 
     identity: float = 0.7  # G_id_cos: more of it and its own recogniser is fooled
-    identity_perceptual: float = 0.5  # lambda 1
+    identity_perceptual: float = 2.0  # lambda 1
     photometric: float = 30.0  # lambda 2
     landmarks: float = 30.0  # lambda 3
     perceptual: float = 0.3  # lambda 4

@@ -2,9 +2,10 @@
 
 The prior learns from drawn faces, and a recogniser sees real ones elsewhere: it took fair people for brown ones, by
 eight L*. How light a skin is cannot be read off one photo, because nobody knows the light; but people can say it who
-have seen somebody in many pictures. So one ridge regression of the skin's tone alone is fitted to drawn faces, whose
-tone is known, and to photographs with such labels, together. It replaces what the prior says along the one direction
-of the texture's latents that goes with tone; all else stays.
+have seen somebody in many pictures. So ridge regressions of the skin's tone alone are fitted to drawn faces, whose
+tone is known, and to photographs with such labels: one for either kind of face, with a little of the other kind, and a
+linear discriminant that tells the kinds apart. They replace what the prior says along the one direction of the
+texture's latents that goes with tone; all else stays.
 
 Knows nothing of how photographs become features.
 """
@@ -19,6 +20,9 @@ from torch import Tensor
 from ..models.denoiser import FitDiffDenoiser
 
 FOLDS = 10
+OTHER_KIND = 0.05  # of a fit's weight is on faces of the other kind: they hold what its own kind leaves open
+PHOTO_RIDGE, DRAWN_RIDGE, KIND_RIDGE = 2.0, 0.3, 1.0  # in units of the mean variance of a standardised input
+SURE = 12.0  # slope of the logistic in what the discriminant says, 1 for photographs and -1 for drawn faces on average
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,14 @@ def lightness_from_tone(tone: Tensor) -> Tensor:
 
 
 def calibrate_tone(
-    model: FitDiffDenoiser, latents: Tensor, drawn: ToneSamples, photos: ToneSamples, ridge: float = 3.0
-) -> ToneCalibration:
+    model: FitDiffDenoiser, latents: Tensor, drawn: ToneSamples, photos: ToneSamples,
+    photo_ridge: float = PHOTO_RIDGE, drawn_ridge: float = DRAWN_RIDGE,
+) -> ToneCalibration:  # fmt: skip
     """Change the closed form of `model` in place, so that it expects the tone that photographs have.
-
-    Drawn faces and photographs count alike in sum.
 
     Args:
         latents: (N, ...) normalised z_0 of the drawn faces.
-        ridge: penalty, in units of the mean variance of a standardised input.
+        photo_ridge, drawn_ridge: penalties of the two regressions.
     """
     prior = model.conditioner.prior
     basis = model.denoiser.linear.basis
@@ -75,27 +78,61 @@ def calibrate_tone(
     def standardised(samples: ToneSamples) -> Tensor:
         return (samples.inputs - prior.input_mean) / prior.input_std
 
-    x, y = standardised(photos), photos.tone
-    weights, bias = _fitted(standardised(drawn), drawn.tone, x, y, ridge)
-    predicted = torch.empty_like(y)
+    x, x_drawn = standardised(photos), standardised(drawn)
+    ridges = photo_ridge, drawn_ridge
+    predicted = torch.empty_like(photos.tone)
     people = photos.person.unique()
     order = people[torch.randperm(len(people), generator=torch.Generator().manual_seed(0))]
     for fold in range(min(FOLDS, len(people))):
         test = torch.isin(photos.person, order[fold::FOLDS])
-        slope, level = _fitted(standardised(drawn), drawn.tone, x[~test], y[~test], ridge)
-        predicted[test] = x[test] @ slope + level
+        fit = _ToneFit(x[~test], photos.tone[~test], x_drawn, drawn.tone, *ridges)
+        predicted[test] = fit(x[test])
 
-    # m + d (tone wanted - tone of m) is linear in the inputs again, so it is another regression and bias.
-    prior.regression += torch.outer(told.direction, weights - told.weights @ prior.regression)
-    prior.bias += told.direction * (bias - told(prior.bias[None]))
+    # m + d (tone wanted - tone of m) is linear in the inputs again, so it is another regression and bias. What a drawn
+    # face would have is the rule; what a photographed one has besides comes with how surely it is one.
+    fit = _ToneFit(x, photos.tone, x_drawn, drawn.tone, *ridges)
+    prior.regression += torch.outer(told.direction, fit.drawn.slope - told.weights @ prior.regression)
+    prior.bias += told.direction * (fit.drawn.level - told(prior.bias[None]))
+    prior.tone_direction.copy_(told.direction)
+    prior.tone_weights.copy_(fit.photo.slope - fit.drawn.slope)
+    prior.tone_level.copy_(fit.photo.level - fit.drawn.level)
+    prior.photo_weights.copy_(SURE * fit.kind.slope)
+    prior.photo_level.copy_(SURE * fit.kind.level)
     after = told(prior.mean(drawn.inputs))
     return ToneCalibration(
         people=len(people),
-        before=_error(before[0], y),
-        left_out=_error(predicted, y),
+        before=_error(before[0], photos.tone),
+        left_out=_error(predicted, photos.tone),
         drawn_before=_error(before[1], drawn.tone),
         drawn=_error(after, drawn.tone),
     )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A linear function of standardised inputs (N, D) -> (N,)."""
+
+    slope: Tensor
+    level: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.slope + self.level
+
+
+class _ToneFit:
+    """Callable: standardised inputs (N, D) -> tones (N,), by the line of the kind of face that each is."""
+
+    def __init__(
+        self, x: Tensor, tone: Tensor, x_drawn: Tensor, drawn_tone: Tensor, photo_ridge: float, drawn_ridge: float
+    ) -> None:
+        photographs, pictures = (x, tone), (x_drawn, drawn_tone)
+        self.photo = _fitted(photographs, pictures, OTHER_KIND, photo_ridge)
+        self.drawn = _fitted(pictures, photographs, OTHER_KIND, drawn_ridge)
+        kinds = (x, torch.ones_like(tone)), (x_drawn, -torch.ones_like(drawn_tone))
+        self.kind = _fitted(*kinds, 0.5, KIND_RIDGE)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.lerp(self.drawn(x), self.photo(x), torch.sigmoid(SURE * self.kind(x)))
 
 
 class _ToneOfLatents:
@@ -119,15 +156,20 @@ class _ToneOfLatents:
         return (coefficients - self.mean) @ self.weights + self.level
 
 
-def _fitted(x: Tensor, y: Tensor, more_x: Tensor, more_y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Ridge regression on two sets that weigh alike: slopes (D,) and the level, which no penalty holds."""
-    inputs, targets = torch.cat([x, more_x]).double(), torch.cat([y, more_y]).double()
-    share = torch.cat([torch.full((len(one),), 0.5 / len(one), dtype=torch.float64) for one in (y, more_y)])
-    middle, level = share @ inputs, share @ targets
+def _fitted(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], share: float, ridge: float) -> _Line:
+    """Ridge regression on two sets of inputs (N, D) and targets (N,), `share` of the weight being the other's.
+
+    No penalty holds the level.
+    """
+    inputs, targets = (torch.cat(pair).double() for pair in zip(own, other, strict=True))
+    counts = [len(own[1]), len(other[1])]
+    weights = torch.tensor([(1 - share) / counts[0], share / counts[1]], dtype=torch.float64)
+    weights = weights.repeat_interleave(torch.tensor(counts))
+    middle, level = weights @ inputs, weights @ targets
     centred = inputs - middle
-    moment = centred.T @ (centred * share[:, None]) + ridge * torch.eye(len(middle), dtype=torch.float64)
-    slope = torch.linalg.solve(moment, centred.T @ (share * (targets - level)))
-    return slope.float(), (level - middle @ slope).float()
+    moment = centred.T @ (centred * weights[:, None]) + ridge * torch.eye(len(middle), dtype=torch.float64)
+    slope = torch.linalg.solve(moment, centred.T @ (weights * (targets - level)))
+    return _Line(slope.float(), (level - middle @ slope).float())
 
 
 def _error(found: Tensor, tone: Tensor) -> float:

@@ -17,9 +17,10 @@ import torch
 from ..errors import FitDiffError, MissingError, UsageError
 from ..models.linear_prior import pooled_inputs
 from ..models.recogniser import Recogniser
-from ..runtime.face_chip import chip_transform, warp_chip
+from ..runtime.face_chip import chip_transform
 from ..runtime.face_crop import FaceCrop, LandmarkNetwork, crop_face
 from ..runtime.face_detector import FaceDetector
+from ..runtime.identity_views import IdentityViews
 from ..runtime.photo import load_photo
 from .calibrate_tone import ToneSamples, tone_from_lightness
 from .diffusion_data import Augmentation
@@ -128,7 +129,8 @@ def _version(
 
 @torch.no_grad()
 def _inputs(pictures: np.ndarray, crop: FaceCrop, recogniser: Recogniser, grid: int) -> torch.Tensor:
+    """What the pipeline asks the prior for the tone with: the mean of all views."""
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     transform = torch.from_numpy(chip_transform(crop.five_points, recogniser.chip_template)).float()
-    features = recogniser(warp_chip(images, transform.expand(len(images), -1, -1), recogniser.chip_size))
-    return pooled_inputs(features, grid)
+    views = IdentityViews(images, transform.expand(len(images), -1, -1), recogniser)
+    return pooled_inputs(views.steady, grid)

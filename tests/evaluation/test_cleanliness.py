@@ -250,6 +250,14 @@ def test_people_that_differ_more_than_photos(painted: PaintedPipeline, photos: P
     assert len(painted.calls) == made + 2 + 5
 
 
+def test_things_are_pasted_on_the_first_people_alone(painted: PaintedPipeline, photos: Path) -> None:
+    painted.paint = lambda crop: np.full((512, 512, 3), crop.photo.mean() / 255, np.float32)
+    result = run(painted, photos, occluded=1)
+    assert len(painted.calls) == 4 + len(OCCLUDERS)
+    assert result.rows["(a) two photos of one person / two people"][2] == 2
+    assert result.rows["(b) mean"][2] == len(OCCLUDERS)
+
+
 def test_a_photo_without_a_face_is_a_note(painted: PaintedPipeline, photos: Path) -> None:
     (photos / "b" / "4.png").write_bytes((photos / "b" / "3.png").read_bytes())
     cv2.imwrite(str(photos / "b" / "2.png"), np.full((64, 64, 3), 90, np.uint8))

@@ -14,7 +14,7 @@ from fitdiff.errors import MissingError, UsageError
 from fitdiff.models.checkpoint import assets_dir, load_checkpoint
 from fitdiff.models.denoiser import DenoiserConfig, FitDiffDenoiser, load_denoiser
 from fitdiff.models.latent import LatentLayout
-from fitdiff.models.linear_prior import linear_prior_from_data
+from fitdiff.models.linear_prior import PriorRegression, linear_prior_from_data
 from fitdiff.models.recogniser import IdentityFeatures
 from fitdiff.models.unet import UNetConfig
 from fitdiff.training.calibrate_tone import ToneSamples, calibrate_tone, lightness_from_tone, tone_from_lightness
@@ -68,7 +68,7 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     model = fitted(latents, drawn)
     prior, basis = model.conditioner.prior, model.denoiser.linear.basis
     before = prior.mean(photos.inputs) @ basis
-    found = calibrate_tone(model, latents, drawn, photos, ridge=0.1)
+    found = calibrate_tone(model, latents, drawn, photos, photo_ridge=0.1, drawn_ridge=0.1)
     assert found.people == 30
     assert found.before > 8 and found.left_out < 0.5 * found.before  # L*
     assert found.drawn < 1.5 * found.drawn_before
@@ -85,12 +85,38 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     assert torch.allclose(before[:, shape], after[:, shape], atol=1e-4)
 
 
+def test_drawn_faces_and_photographs_have_a_line_each() -> None:
+    """What tells the tone of a photograph is another input, and the other way round: no one line says both."""
+    latents, drawn, _ = drawn_faces()
+    photos = photographs(people=60, shift=0.0)
+    inputs = photos.inputs.clone()
+    inputs[:, 3], inputs[:, 0] = photos.inputs[:, 0], -photos.inputs[:, 0]
+    photos = ToneSamples(inputs, photos.tone, photos.person)
+    model = fitted(latents, drawn)
+    found = calibrate_tone(model, latents, drawn, photos, 0.1, 0.1)
+    assert found.left_out < 5 < found.before  # L*; the spread of the tones is 15
+    assert found.drawn < 1.3 * found.drawn_before
+    prior = model.conditioner.prior
+    assert float(prior.photographed(photos.inputs).min()) > 0.8
+    assert float(prior.photographed(drawn.inputs).max()) < 0.2
+
+
+def test_what_is_between_the_kinds_is_told_by_both() -> None:
+    prior = PriorRegression(2, 3, grid=0)
+    prior.tone_direction.copy_(torch.tensor([1.0, -2.0]))
+    prior.tone_weights[0], prior.tone_level, prior.photo_weights[1] = 1.0, torch.tensor(0.5), 4.0
+    mean = prior.mean(torch.tensor([[1.0, -9.0, 0.0], [1.0, 0.0, 0.0], [1.0, 9.0, 0.0]]))
+    assert torch.allclose(mean, torch.tensor([[0.0, 0.0], [0.75, -1.5], [1.5, -3.0]]), atol=1e-5)
+    prior.forget_photographs()
+    assert prior.mean(torch.ones(1, 3)).eq(0).all()
+
+
 def test_a_second_calibration_changes_nothing() -> None:
     latents, drawn, _ = drawn_faces()
     model = fitted(latents, drawn)
-    calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
+    calibrate_tone(model, latents, drawn, photographs(), photo_ridge=0.1)
     once = model.conditioner.prior.mean(drawn.inputs)
-    again = calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
+    again = calibrate_tone(model, latents, drawn, photographs(), photo_ridge=0.1)
     assert torch.allclose(model.conditioner.prior.mean(drawn.inputs), once, atol=1e-3)
     assert again.before < again.left_out + 0.5
 
@@ -104,7 +130,7 @@ def test_nobody_is_judged_by_a_fit_that_saw_them() -> None:
     )
     inputs = torch.randn(12, INPUTS, generator=torch.Generator().manual_seed(4)).repeat_interleave(8, 0)
     model = fitted(latents, drawn)
-    found = calibrate_tone(model, latents, drawn, ToneSamples(inputs, labels.repeat_interleave(8), photos.person), 1e-3)
+    found = calibrate_tone(model, latents, drawn, ToneSamples(inputs, labels.repeat_interleave(8), photos.person), 1e-3, 1e-3)
     assert found.left_out > 10  # L*; the spread of the labels is 12
 
 
@@ -116,13 +142,17 @@ def test_without_a_face_the_bias_counts_for_nothing() -> None:
     assert mean[0].eq(0).all() and torch.allclose(mean[1], torch.full((COMPONENTS,), 3.0))
 
 
-def test_checkpoints_without_a_bias_still_load(tmp_path: Path) -> None:
+def test_checkpoints_from_before_photographs_still_load(tmp_path: Path) -> None:
     model = FitDiffDenoiser(CONFIG)
-    older = {name: value for name, value in model.state_dict().items() if not name.endswith("prior.bias")}
+    taught = ("prior.bias", "prior.photo_level", "prior.tone_weights")
+    older = {name: value for name, value in model.state_dict().items() if not name.endswith(taught)}
+    assert len(older) == len(model.state_dict()) - len(taught)
     other = FitDiffDenoiser(CONFIG)
-    other.conditioner.prior.bias.fill_(1.0)
+    for name in ("bias", "photo_level", "tone_weights"):
+        other.conditioner.prior.get_buffer(name).fill_(1.0)
     other.load_state_dict(older)
-    assert other.conditioner.prior.bias.eq(0).all()
+    prior = other.conditioner.prior
+    assert not any(prior.get_buffer(name).any() for name in ("bias", "photo_level", "tone_weights"))
 
 
 def test_lightness_and_tone_are_inverse() -> None:
