@@ -112,12 +112,13 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
     shown = texels_shown(guide, base, parts)
     if expected is not None:
         with torch.no_grad():
-            tone, gain = expected_tone(base, expected, shown, config, brightness(guide, base, parts))
+            tone, level = expected_tone(base, expected, shown, config, brightness(guide, base, parts))
             calm = calm + tone
-            calm = calm + calmed_lightness(with_detail(decoded, calm), expected, shown, config.kept * spread)
-            base = with_detail(decoded, calm)
-            skin = _mean_linear(base[:, :3], shown + 1e-6)
-            parts = replace(parts, light=_divided_light(parts.light, gain, skin, guide.is_grey))
+            kept = config.kept * spread
+            calm = calm + calmed_lightness(with_detail(decoded, calm), expected, shown, kept, level)
+            sampled, base = base, with_detail(decoded, calm)
+            before, skin = (_mean_linear(maps[:, :3], shown + 1e-6) for maps in (sampled, base))
+            parts = replace(parts, light=_divided_light(parts.light, skin / before, skin, guide.is_grey))
             z_0 = guide.statistics.normalise(layout.join(parts))
         shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
     residual = Residual(shown, spread, depth_of_faces(guide, base.shape[-1]), config)
@@ -180,10 +181,10 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
 def expected_tone(
     face_maps: Tensor, expected: Tensor, shown: Tensor, config: DetailConfig, bright: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The residual (B, 4, 1, 1) that takes a skin towards the expected one, and the gain (B, 3) of its linear channels.
+    """The residual (B, 4, 1, 1) that takes a skin towards the expected one, and how much lighter (B, 1, 1, 1) it stays.
 
-    A photo does not tell a light skin from much light, nor a red one from red light; the light divided by the gain
-    leaves the picture as it was. What the recogniser sees of a person tells more of the skin than the photo's
+    The latter is in logarithms of sRGB values. A photo does not tell a light skin from much light, nor a red one from
+    red light. What the recogniser sees of a person tells more of the skin than the photo's
     brightness does (docs/guidance.md), until the light would have to be stronger than anybody exposes a photo for.
 
     Args:
@@ -201,7 +202,7 @@ def expected_tone(
         lighter = lighter + config.overexposed * (level - math.log(BRIGHTEST_LIGHT)).clamp_min(0)
     lift = (lighter + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
     lift = torch.cat([lift, torch.zeros_like(lift[:, :1])], 1)
-    return lift, _mean_linear(with_detail(face_maps, lift)[:, :3], weight) / ours
+    return lift, ((lighter - grey) / DISPLAY_GAMMA)[:, :, None, None]
 
 
 def brightness(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) -> Tensor:
@@ -214,23 +215,25 @@ def brightness(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) -> T
     return ((ambient + directional * facing) * on_skin).sum((2, 3)) / on_skin.sum((2, 3))
 
 
-def calmed_lightness(face_maps: Tensor, expected: Tensor, shown: Tensor, kept: Tensor) -> Tensor:
+def calmed_lightness(
+    face_maps: Tensor, expected: Tensor, shown: Tensor, kept: Tensor, level: Tensor | float = 0.0
+) -> Tensor:
     """The residual (B, 4, S, S) that makes lightness vary over the face as it does on faces, about the expected one.
 
     What guidance moves broadly is mostly the light's: a bright forehead, a dark side. What departs from the expected
     face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile. So is what differs
-    between its sides: their mean is taken, by how well each is shown. The mean over `shown` stays.
+    between its sides: their mean is taken, by how well each is shown. No part of the face says how light it is as a
+    whole, or that would hang on what the photo shows.
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
-        shown: (B, 1, S, S), the texels that count for the mean.
+        shown: (B, 1, S, S), how well the photo shows each texel.
         kept: (1, 3, S, S): departures in the bands come no further than that; small ones stay as they are.
+        level: (B, 1, 1, 1), by how much the whole is lighter than the expected face; see `expected_tone`.
     """
     departure = lightness(face_maps[:, :3]) - lightness(expected[:, :3])
     bands = _alike(kept * (lightness_bands(departure) / kept).tanh(), shown)
-    change = bands.sum(1, keepdim=True) - departure
-    weight = shown + 1e-6
-    change = change - (change * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
+    change = bands.sum(1, keepdim=True) + level - departure
     return torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
 
 

@@ -176,29 +176,29 @@ def test_lightness_goes_to_the_expected_one_and_hue_stays() -> None:
     theirs[1, :3] *= 0.6
     theirs[:, :3, 50:] = 0.9  # not shown: counts for nothing
     mean = lambda maps: (luminance(linear_from_srgb(maps[:, :3])) * shown).sum((1, 2, 3)) / shown.sum((1, 2, 3))  # noqa: E731
-    lift, gain = expected_tone(ours, theirs, shown, DetailConfig(lightness=1.0, hue=0.0))
+    lift, level = expected_tone(ours, theirs, shown, DetailConfig(lightness=1.0, hue=0.0))
+    assert level.eq(0).all()
     lifted = with_detail(ours, lift)
     assert torch.allclose(mean(lifted), mean(theirs), rtol=0.1)
     assert torch.allclose(lifted[:, 0] / lifted[:, 2], ours[:, 0] / ours[:, 2], rtol=1e-4)
-    weight = shown / shown.sum((1, 2, 3), keepdim=True)
-    linear = [(linear_from_srgb(maps[:, :3]) * weight).sum((2, 3)) for maps in (ours, lifted)]
-    assert torch.allclose(linear[1] / linear[0], gain, rtol=1e-4)
-    half, _ = expected_tone(ours, theirs, shown, DetailConfig(lightness=0.5, hue=0.0))
-    assert torch.allclose(half, lift / 2)
-    none, one = expected_tone(ours, theirs, shown, DetailConfig(lightness=0.0, hue=0.0))
-    assert not none.any() and torch.allclose(one, torch.ones(2, 3))
+    half, level = expected_tone(ours, theirs, shown, DetailConfig(lightness=0.5, hue=0.0))
+    assert torch.allclose(half, lift / 2) and torch.allclose(level, -half[:, :1])
+    none, level = expected_tone(ours, theirs, shown, DetailConfig(lightness=0.0, hue=0.0))
+    assert not none.any() and torch.allclose(level, -lift[:, :1])
 
 
 def test_light_that_nobody_exposes_for_is_a_lighter_skin() -> None:
     ours, shown = torch.full((2, 9, 16, 16), 0.6), torch.ones(2, 1, 16, 16)
     theirs = ours * 0.6
     config = DetailConfig(lightness=1.0, hue=0.0, overexposed=0.5)
-    _, plain = expected_tone(ours, theirs, shown, config)
-    usual = 0.9 * BRIGHTEST_LIGHT * plain[0, 1]  # below the limit once the skin is as dark as expected
+    plain, _ = expected_tone(ours, theirs, shown, config)
+    usual = 0.9 * BRIGHTEST_LIGHT * (2.2 * plain[0, 0, 0, 0]).exp()  # below the limit once the skin is as expected
     bright = torch.stack([usual, 4 * usual]).view(2, 1)
-    _, gain = expected_tone(ours, theirs, shown, config, bright)
-    assert torch.allclose(gain[0], plain[0], rtol=0.02)  # an ordinary photo: the prior is believed
-    assert float((gain[1] / plain[1]).mean()) == pytest.approx(3.6**0.5, rel=0.05)  # half of what is too much
+    lift, level = expected_tone(ours, theirs, shown, config, bright)
+    assert torch.allclose(lift[0], plain[0], atol=0.01)  # an ordinary photo: the prior is believed
+    assert float(level[0]) == pytest.approx(0, abs=1e-6)
+    assert float(2.2 * level[1]) == pytest.approx(0.5 * math.log(3.6), rel=0.05)  # half of what is too much
+    assert torch.allclose((lift - plain)[1, :1], level[1], atol=0.01)
 
 
 def test_brightness_is_that_of_the_photo_and_not_of_the_skin(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
@@ -239,7 +239,11 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
     kept[:, :, 50:94, 90:166] = 1.0
     found = calmed_lightness(shaded, expected, shown, kept)
     assert torch.equal(found[:, 0], found[:, 2]) and not found[:, 3].any()
-    assert abs(float((found[:, :1] * shown).mean())) < 1e-5
+    lighter = calmed_lightness(1.3 * shaded, expected, shown, kept, torch.full((1, 1, 1, 1), 0.1))
+    whole = [float(with_detail(maps, change)[0, 1, 100:140, 20:40].mean())
+             for maps, change in ((shaded, found), (1.3 * shaded, lighter))]  # fmt: skip
+    assert whole[0] == pytest.approx(0.5, abs=0.005)  # the expected face's, whatever is shown and however light it was
+    assert whole[1] == pytest.approx(0.5 * math.exp(0.1), abs=0.005)
     before, after = shaded[0, 1], with_detail(shaded, found)[0, 1]
     across = lambda maps: float(maps[150:180, 200:230].mean() / maps[150:180, 30:60].mean())  # noqa: E731
     assert across(before) > 1.3 and across(after) == pytest.approx(1.0, abs=0.05)
