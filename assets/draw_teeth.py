@@ -24,9 +24,9 @@ _LOWER = np.array(
     [[5.2, 9.0, 0.0], [5.8, 9.2, 0.1], [6.8, 10.0, 0.0], [7.0, 8.8, 0.3], [7.0, 8.0, 0.5], [11.0, 7.5, 0.6],
      [10.5, 7.0, 0.6]]
 )  # fmt: skip
-_ENAMEL = np.array([0.62, 0.575, 0.495])  # linear albedo
+_ENAMEL = np.array([0.715, 0.665, 0.575])  # linear albedo
 PLAIN_ENAMEL = 0.7 * _ENAMEL  # of teeth that are not drawn, in a mouth's mean light
-_NECK = np.array([0.54, 0.455, 0.335])  # of a tooth beside the gum
+_NECK = np.array([0.6, 0.51, 0.38])  # of a tooth beside the gum
 _GUM = np.array([0.36, 0.135, 0.125])
 _GAP = np.array([0.045, 0.018, 0.014])
 _PAPILLA = 3.6  # mm that the gum reaches down between two teeth

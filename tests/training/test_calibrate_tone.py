@@ -14,7 +14,7 @@ from fitdiff.errors import MissingError, UsageError
 from fitdiff.models.checkpoint import assets_dir, load_checkpoint
 from fitdiff.models.denoiser import DenoiserConfig, FitDiffDenoiser, load_denoiser
 from fitdiff.models.latent import LatentLayout
-from fitdiff.models.linear_prior import PriorRegression, linear_prior_from_data
+from fitdiff.models.linear_prior import PriorRegression, linear_prior_from_data, pooled_inputs
 from fitdiff.models.recogniser import IdentityFeatures
 from fitdiff.models.unet import UNetConfig
 from fitdiff.training.calibrate_tone import ToneSamples, calibrate_tone, lightness_from_tone, tone_from_lightness
@@ -223,6 +223,37 @@ def test_photos_without_a_face_are_left_out_and_named(album: Path) -> None:
     with pytest.raises(UsageError, match="usable photos of 0 people") as error:
         tone_samples(people, FaceDetector(), load_face_mesh()[0], load_recogniser()[0], 1)
     assert "anna" in str(error.value)
+
+
+def test_the_embedded_denoiser_knows_a_photograph(astronaut: Path) -> None:
+    """And a drawn face: its own mean head, rendered."""
+    from fitdiff.evaluation.identity import picture_before_background
+    from fitdiff.evaluation.synthetic_photos import crop_of_picture
+    from fitdiff.rendering.camera import camera_front, project
+    from fitdiff.rendering.shader import Light
+    from fitdiff.runtime.face_crop import CROP_SIZE, crop_face, framing_transform
+    from fitdiff.runtime.loading import load_pipeline
+    from fitdiff.runtime.photo import load_photo
+    from fitdiff.runtime.photo_target import photo_target
+
+    pipeline = load_pipeline()
+    model, models = pipeline.morphable, pipeline.models
+    vertices = model(torch.zeros(1, 158))
+    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), 1.2, 1000.0, CROP_SIZE)
+    framing = framing_transform(project(camera, model.landmarks(vertices))[0, :, :2].numpy())
+    camera = camera.cropped(torch.from_numpy(framing).float(), CROP_SIZE, CROP_SIZE)
+    head = models.atlas.compose(models.face_maps(torch.zeros(1, 1, 64, 64)))
+    light = Light(torch.full((1, 3), 0.4), torch.full((1, 3), 0.7), torch.tensor([[0.0, 0.5, 0.866]]))
+    drawn = picture_before_background(models.renderer, vertices, head, camera, light, np.full(3, 0.3))
+    points = project(camera, model.landmarks(vertices))[0].numpy()
+    crops = [
+        crop_face(load_photo(astronaut), pipeline.detector, models.face_mesh),
+        crop_of_picture((drawn * 255).astype(np.uint8), points, pipeline.detector, models.face_mesh),
+    ]
+    prior = pipeline.denoiser.conditioner.prior
+    inputs = [pooled_inputs(photo_target(crop, models).identity, prior.grid) for crop in crops]
+    photographed, rendered = (float(prior.photographed(x)) for x in inputs)
+    assert photographed > 0.95 and rendered < 0.05
 
 
 def test_the_embedded_denoiser_says_who_told_it() -> None:
