@@ -248,7 +248,7 @@ class PhotoGuidance:
 
     def _identity_losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         recogniser, wanted = self.models.recogniser, self.views.wanted
-        seen = recogniser(self.views.chips(image, hidden))  # one call for all views: a processor takes little more for two
+        seen = recogniser(self.views.chips(image, hidden))  # one call for all: a processor takes little more for two
         terms = {
             "identity": 1 - recogniser.similarity(seen.embedding, wanted.embedding),
             "identity_perceptual": feature_distance(seen.maps, wanted.maps) / len(seen.maps),

@@ -2,8 +2,9 @@
 
 A network that sees one chip only can be fooled at it, and its gradient is rough there. Photo and rendering are seen in
 the same views, a few a gradient in turn, so nothing is drawn at random. Half of the views show the rendering behind
-what hides the photo's face (glasses, a fringe, a hand), half without: the first alone ask for a face that is too little
-of the person once it is bare, the second alone for skin that imitates frames. Knows nothing of losses and of renderings.
+what hides the photo's face (glasses, a fringe, a hand), half without: the first alone ask for a face that is too
+little of the person once it is bare, the second alone for skin that imitates frames. Knows nothing of losses and of
+renderings.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class IdentityViews:
 
 
 def is_hidden(view: int) -> bool:
-    """Whether a view shows the rendering behind what hides the photo's face: half of the mirrored ones, half of others."""
+    """Whether a view shows the rendering behind what hides the photo's face: half of the mirrored, half of others."""
     return (view + view // 2) % 2 == 0
 
 

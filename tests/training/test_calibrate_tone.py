@@ -130,7 +130,8 @@ def test_nobody_is_judged_by_a_fit_that_saw_them() -> None:
     )
     inputs = torch.randn(12, INPUTS, generator=torch.Generator().manual_seed(4)).repeat_interleave(8, 0)
     model = fitted(latents, drawn)
-    found = calibrate_tone(model, latents, drawn, ToneSamples(inputs, labels.repeat_interleave(8), photos.person), 1e-3, 1e-3)
+    told = ToneSamples(inputs, labels.repeat_interleave(8), photos.person)
+    found = calibrate_tone(model, latents, drawn, told, 1e-3, 1e-3)
     assert found.left_out > 10  # L*; the spread of the labels is 12
 
 
