@@ -2,10 +2,10 @@
 
 The prior learns from drawn faces, and a recogniser sees real ones elsewhere: it took fair people for brown ones, by
 eight L*. How light a skin is cannot be read off one photo, because nobody knows the light; but people can say it who
-have seen somebody in many pictures. So ridge regressions of the skin's tone alone are fitted to drawn faces, whose
-tone is known, and to photographs with such labels: one for either kind of face, with a little of the other kind, and a
-linear discriminant that tells the kinds apart. They replace what the prior says along the one direction of the
-texture's latents that goes with tone; all else stays.
+have seen somebody in many pictures. So a ridge regression of the skin's tone alone is fitted to photographs with such
+labels and, with a little of its weight, to drawn faces, whose tone is known; and a linear discriminant tells the two kinds
+apart. For a photographed face this replaces what the prior says along the one direction of the texture's latents that
+goes with tone; all else stays, and so does what the prior says of a drawn face.
 
 Knows nothing of how photographs become features.
 """
@@ -20,8 +20,8 @@ from torch import Tensor
 from ..models.denoiser import FitDiffDenoiser
 
 FOLDS = 10
-OTHER_KIND = 0.05  # of a fit's weight is on faces of the other kind: they hold what its own kind leaves open
-PHOTO_RIDGE, DRAWN_RIDGE, KIND_RIDGE = 2.0, 0.3, 1.0  # in units of the mean variance of a standardised input
+DRAWN_SHARE = 0.05  # of the regression's weight is on drawn faces: they hold what photographs leave open
+TONE_RIDGE, KIND_RIDGE = 2.0, 1.0  # in units of the mean variance of a standardised input
 SURE = 12.0  # slope of the logistic in what the discriminant says, 1 for photographs and -1 for drawn faces on average
 
 
@@ -60,44 +60,39 @@ def lightness_from_tone(tone: Tensor) -> Tensor:
 
 
 def calibrate_tone(
-    model: FitDiffDenoiser, latents: Tensor, drawn: ToneSamples, photos: ToneSamples,
-    photo_ridge: float = PHOTO_RIDGE, drawn_ridge: float = DRAWN_RIDGE,
-) -> ToneCalibration:  # fmt: skip
+    model: FitDiffDenoiser, latents: Tensor, drawn: ToneSamples, photos: ToneSamples, ridge: float = TONE_RIDGE
+) -> ToneCalibration:
     """Change the closed form of `model` in place, so that it expects the tone that photographs have.
 
     Args:
         latents: (N, ...) normalised z_0 of the drawn faces.
-        photo_ridge, drawn_ridge: penalties of the two regressions.
+        ridge: penalty of the tone's regression.
     """
     prior = model.conditioner.prior
     basis = model.denoiser.linear.basis
     coefficients = latents.flatten(1) @ basis.T
     told = _ToneOfLatents(coefficients, drawn.tone, basis[:, : model.config.layout.texture])
     before = [told(prior.mean(samples.inputs)) for samples in (photos, drawn)]
+    usual = _Line(told.weights @ prior.regression, told(prior.bias[None])[0])  # of a face that is no photograph
 
     def standardised(samples: ToneSamples) -> Tensor:
         return (samples.inputs - prior.input_mean) / prior.input_std
 
-    x, x_drawn = standardised(photos), standardised(drawn)
-    ridges = photo_ridge, drawn_ridge
+    x, pictures = standardised(photos), (standardised(drawn), drawn.tone)
     predicted = torch.empty_like(photos.tone)
     people = photos.person.unique()
     order = people[torch.randperm(len(people), generator=torch.Generator().manual_seed(0))]
     for fold in range(min(FOLDS, len(people))):
         test = torch.isin(photos.person, order[fold::FOLDS])
-        fit = _ToneFit(x[~test], photos.tone[~test], x_drawn, drawn.tone, *ridges)
-        predicted[test] = fit(x[test])
+        line, kind = _told_by(photographs=(x[~test], photos.tone[~test]), pictures=pictures, ridge=ridge)
+        predicted[test] = torch.lerp(usual(x[test]), line(x[test]), torch.sigmoid(kind(x[test])))
 
-    # m + d (tone wanted - tone of m) is linear in the inputs again, so it is another regression and bias. What a drawn
-    # face would have is the rule; what a photographed one has besides comes with how surely it is one.
-    fit = _ToneFit(x, photos.tone, x_drawn, drawn.tone, *ridges)
-    prior.regression += torch.outer(told.direction, fit.drawn.slope - told.weights @ prior.regression)
-    prior.bias += told.direction * (fit.drawn.level - told(prior.bias[None]))
+    line, kind = _told_by(photographs=(x, photos.tone), pictures=pictures, ridge=ridge)
     prior.tone_direction.copy_(told.direction)
-    prior.tone_weights.copy_(fit.photo.slope - fit.drawn.slope)
-    prior.tone_level.copy_(fit.photo.level - fit.drawn.level)
-    prior.photo_weights.copy_(SURE * fit.kind.slope)
-    prior.photo_level.copy_(SURE * fit.kind.level)
+    prior.tone_weights.copy_(line.slope - usual.slope)
+    prior.tone_level.copy_(line.level - usual.level)
+    prior.photo_weights.copy_(kind.slope)
+    prior.photo_level.copy_(kind.level)
     after = told(prior.mean(drawn.inputs))
     return ToneCalibration(
         people=len(people),
@@ -119,20 +114,14 @@ class _Line:
         return x @ self.slope + self.level
 
 
-class _ToneFit:
-    """Callable: standardised inputs (N, D) -> tones (N,), by the line of the kind of face that each is."""
-
-    def __init__(
-        self, x: Tensor, tone: Tensor, x_drawn: Tensor, drawn_tone: Tensor, photo_ridge: float, drawn_ridge: float
-    ) -> None:
-        photographs, pictures = (x, tone), (x_drawn, drawn_tone)
-        self.photo = _fitted(photographs, pictures, OTHER_KIND, photo_ridge)
-        self.drawn = _fitted(pictures, photographs, OTHER_KIND, drawn_ridge)
-        kinds = (x, torch.ones_like(tone)), (x_drawn, -torch.ones_like(drawn_tone))
-        self.kind = _fitted(*kinds, 0.5, KIND_RIDGE)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.lerp(self.drawn(x), self.photo(x), torch.sigmoid(SURE * self.kind(x)))
+def _told_by(
+    photographs: tuple[Tensor, Tensor], pictures: tuple[Tensor, Tensor], ridge: float
+) -> tuple[_Line, _Line]:
+    """The tone of photographs, and the logit of being one; both arguments are standardised inputs and tones."""
+    tone = _fitted(photographs, pictures, DRAWN_SHARE, ridge)
+    sides = (photographs[0], torch.ones_like(photographs[1])), (pictures[0], -torch.ones_like(pictures[1]))
+    kind = _fitted(*sides, 0.5, KIND_RIDGE)
+    return tone, _Line(SURE * kind.slope, SURE * kind.level)
 
 
 class _ToneOfLatents:

@@ -68,7 +68,7 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     model = fitted(latents, drawn)
     prior, basis = model.conditioner.prior, model.denoiser.linear.basis
     before = prior.mean(photos.inputs) @ basis
-    found = calibrate_tone(model, latents, drawn, photos, photo_ridge=0.1, drawn_ridge=0.1)
+    found = calibrate_tone(model, latents, drawn, photos, ridge=0.1)
     assert found.people == 30
     assert found.before > 8 and found.left_out < 0.5 * found.before  # L*
     assert found.drawn < 1.5 * found.drawn_before
@@ -93,7 +93,7 @@ def test_drawn_faces_and_photographs_have_a_line_each() -> None:
     inputs[:, 3], inputs[:, 0] = photos.inputs[:, 0], -photos.inputs[:, 0]
     photos = ToneSamples(inputs, photos.tone, photos.person)
     model = fitted(latents, drawn)
-    found = calibrate_tone(model, latents, drawn, photos, 0.1, 0.1)
+    found = calibrate_tone(model, latents, drawn, photos, 0.1)
     assert found.left_out < 5 < found.before  # L*; the spread of the tones is 15
     assert found.drawn < 1.3 * found.drawn_before
     prior = model.conditioner.prior
@@ -114,9 +114,9 @@ def test_what_is_between_the_kinds_is_told_by_both() -> None:
 def test_a_second_calibration_changes_nothing() -> None:
     latents, drawn, _ = drawn_faces()
     model = fitted(latents, drawn)
-    calibrate_tone(model, latents, drawn, photographs(), photo_ridge=0.1)
+    calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
     once = model.conditioner.prior.mean(drawn.inputs)
-    again = calibrate_tone(model, latents, drawn, photographs(), photo_ridge=0.1)
+    again = calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
     assert torch.allclose(model.conditioner.prior.mean(drawn.inputs), once, atol=1e-3)
     assert again.before < again.left_out + 0.5
 
@@ -131,7 +131,7 @@ def test_nobody_is_judged_by_a_fit_that_saw_them() -> None:
     inputs = torch.randn(12, INPUTS, generator=torch.Generator().manual_seed(4)).repeat_interleave(8, 0)
     model = fitted(latents, drawn)
     told = ToneSamples(inputs, labels.repeat_interleave(8), photos.person)
-    found = calibrate_tone(model, latents, drawn, told, 1e-3, 1e-3)
+    found = calibrate_tone(model, latents, drawn, told, 1e-3)
     assert found.left_out > 10  # L*; the spread of the labels is 12
 
 
