@@ -53,8 +53,8 @@ class PriorRegression(nn.Module):
     """From the recogniser's features to the Gaussian's mean and variances along the basis.
 
     What labelled photographs taught beyond the fit (`training/calibrate_tone.py`) is zero where nobody asked them. A
-    recogniser sees drawn faces and photographed ones far apart, and one line does not serve both: photo_weights (D,) and
-    photo_level tell which a face is, tone_weights (D,) and tone_level by how much its tone is off if it is
+    recogniser sees drawn faces and photographed ones far apart, and one line does not serve both: photo_weights (D,)
+    and photo_level tell which a face is, tone_weights (D,) and tone_level by how much its tone is off if it is
     photographed, tone_direction (K,) what a change of tone is. bias (K,) is what they taught of all faces.
     """
 

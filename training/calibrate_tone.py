@@ -3,9 +3,9 @@
 The prior learns from drawn faces, and a recogniser sees real ones elsewhere: it took fair people for brown ones, by
 eight L*. How light a skin is cannot be read off one photo, because nobody knows the light; but people can say it who
 have seen somebody in many pictures. So a ridge regression of the skin's tone alone is fitted to photographs with such
-labels and, with a little of its weight, to drawn faces, whose tone is known; and a linear discriminant tells the two kinds
-apart. For a photographed face this replaces what the prior says along the one direction of the texture's latents that
-goes with tone; all else stays, and so does what the prior says of a drawn face.
+labels and, with a little of its weight, to drawn faces, whose tone is known; and a linear discriminant tells the two
+kinds apart. For a photographed face this replaces what the prior says along the one direction of the texture's latents
+that goes with tone; all else stays, and so does what the prior says of a drawn face.
 
 Knows nothing of how photographs become features.
 """
@@ -114,9 +114,7 @@ class _Line:
         return x @ self.slope + self.level
 
 
-def _told_by(
-    photographs: tuple[Tensor, Tensor], pictures: tuple[Tensor, Tensor], ridge: float
-) -> tuple[_Line, _Line]:
+def _told_by(photographs: tuple[Tensor, Tensor], pictures: tuple[Tensor, Tensor], ridge: float) -> tuple[_Line, _Line]:
     """The tone of photographs, and the logit of being one; both arguments are standardised inputs and tones."""
     tone = _fitted(photographs, pictures, DRAWN_SHARE, ridge)
     sides = (photographs[0], torch.ones_like(photographs[1])), (pictures[0], -torch.ones_like(pictures[1]))
