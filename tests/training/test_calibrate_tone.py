@@ -85,7 +85,7 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     assert torch.allclose(before[:, shape], after[:, shape], atol=1e-4)
 
 
-def test_drawn_faces_and_photographs_have_a_line_each() -> None:
+def test_photographs_have_a_line_of_their_own() -> None:
     """What tells the tone of a photograph is another input, and the other way round: no one line says both."""
     latents, drawn, _ = drawn_faces()
     photos = photographs(people=60, shift=0.0)
