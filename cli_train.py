@@ -17,10 +17,13 @@ from .errors import MissingError
 
 if TYPE_CHECKING:
     from .training.train_autoencoder import AutoencoderTrainingConfig
+    from .training.train_delighting import DelightingTrainingConfig
     from .training.train_diffusion import DiffusionTrainingConfig
     from .training.train_occlusion import OcclusionTrainingConfig
 
-    _Config = TypeVar("_Config", AutoencoderTrainingConfig, DiffusionTrainingConfig, OcclusionTrainingConfig)
+    _Config = TypeVar(
+        "_Config", AutoencoderTrainingConfig, DiffusionTrainingConfig, OcclusionTrainingConfig, DelightingTrainingConfig
+    )
 
 
 _morphable_option = click.option(
@@ -302,6 +305,43 @@ def train_occlusion(
     _say_once(
         f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, held out: "
         f"{result.found:.3f} of the hidden pixels found, {result.alarm:.3f} of the bare ones marked"
+    )
+
+
+@train.command("delighting", epilog=EXIT_CODES)
+@_training_options
+@click.option(
+    "--versions", default=2, show_default=True, type=click.IntRange(1),
+    help="Of each photo; those after the first get hair and things over the face.",
+)  # fmt: skip
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that unwrap photos.")
+def train_delighting(
+    data: Path, out: Path, minutes: float | None, steps: int | None, resume: bool, init: Path | None, versions: int,
+    workers: int, **options: Any,
+) -> None:  # fmt: skip
+    """Train the network that takes the light out of a photo laid out on the face chart.
+
+    \b
+    Example:
+      fitdiff train delighting --data data --out runs/delighting --minutes 30
+    """
+    _require_training_packages()
+    from .training.recipe import train_default_delighting
+    from .training.state import Budget
+    from .training.train_delighting import DelightingTrainingConfig
+    from .training.unwrapped_photos import UnwrappingConfig
+
+    config = _configured(DelightingTrainingConfig(Budget(steps, minutes)), **options)
+    unwrapping = UnwrappingConfig(versions, workers=workers)
+
+    def told(done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            click.echo(f"fitdiff: unwrapped {done} of {total} photographs", err=True)
+
+    result = train_default_delighting(config, data, out, resume, init, unwrapping, told)
+    _say_once(
+        f"{result.checkpoint}.safetensors: {result.steps} steps, {result.seconds:.0f} s, held out: lightness wrong by "
+        f"{result.error:.4f}, that of the mean chart by {result.mean_error:.4f}"
     )
 
 

@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..assets.atlas_layout import FACE_BLOCK
 from ..errors import ImageError, NoFaceError
+from ..rendering.unwrap import chart_in_photo
 from ..runtime.avatar import ReflectanceMaps
 from ..runtime.avatar_result import AvatarOptions, AvatarResult
 from ..runtime.face_crop import FaceCrop, crop_face
@@ -31,8 +33,8 @@ from ..runtime.photo import Photo, load_photo
 from ..runtime.pipeline import FitDiffPipeline
 from ..training.skins import face_weight
 from .map_distance import (
+    SIDE,
     Reduced,
-    chart_in_photo,
     mean_ratio,
     occluder_change,
     pair_distances,
@@ -183,7 +185,7 @@ class _Study:
         away = np.abs(covered.landmarks.mean(0) - landmarks.mean(0))
         if covered.crop.quarter_turns or (away > np.ptp(landmarks, axis=0) / 2).any():
             return {"note": "another face is found"}
-        place = chart_in_photo(self.pipeline.renderer, result.vertices, result.camera)
+        place = chart_in_photo(self.pipeline.renderer, result.vertices, result.camera, FACE_BLOCK, SIDE)
         at = clean.photo_from_crop
         change = occluder_change(
             (clean.albedo, covered.albedo),

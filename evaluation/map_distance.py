@@ -1,4 +1,4 @@
-"""How far apart reflectance charts are, and which texels of a chart something in the photo hides.
+"""How far apart reflectance charts are, and what something in the photo changes of one.
 
 Arithmetic on arrays: knows nothing of files, of pipelines and of how the charts were made.
 """
@@ -10,24 +10,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-
-from ..assets.atlas_layout import FACE_BLOCK
-from ..rendering.camera import Camera, project
-from ..rendering.chart import chart_fragments
-from ..rendering.interpolation import (
-    fragments_from_index,
-    image_from_fragments,
-    interpolate_corners,
-    interpolate_vertices,
-)
-from ..rendering.renderer import HeadRenderer
 
 SIDE = 256  # texels of a chart that is compared
 BLUR = 1.0  # texels of SIDE: pores and the last pixel of alignment are not what is asked for
-HIDDEN = 0.001  # metres behind the nearest surface from which a texel counts as hidden
-DEPTH_FINENESS = 3.0  # pixels of the depth test a pixel of the camera
 
 
 def reduced_albedo(albedo: np.ndarray) -> np.ndarray:
@@ -94,53 +79,6 @@ def mean_ratio(kinds: dict[str, KindOfPair]) -> tuple[float | None, int]:
     rated = [(kind.ratio, len(kind.within)) for kind in kinds.values() if kind.ratio is not None]
     count = sum(pairs for _, pairs in rated)
     return (sum(ratio * pairs for ratio, pairs in rated) / count if count else None), count
-
-
-@dataclass(frozen=True)
-class ChartInPhoto:
-    """Where each texel of a face chart of side SIDE is seen.
-
-    pixels: (SIDE, SIDE, 2) x, y in the camera's image, centres at +0.5.
-    visible: (SIDE, SIDE) bool: on the skin, turned to the camera, with nothing of the head in front.
-    """
-
-    pixels: np.ndarray
-    visible: np.ndarray
-
-    def sampled(self, image: np.ndarray, image_from_camera: np.ndarray | None = None) -> np.ndarray:
-        """(H, W) or (H, W, C) float32 pixels -> the same at the texels, bilinear; 0 beyond the image.
-
-        image_from_camera: (2, 3), one scale and a translation, where the image is not the camera's own.
-        """
-        at = self.pixels
-        if image_from_camera is not None:
-            at = at @ image_from_camera[:, :2].T + image_from_camera[:, 2]
-        x, y = (np.ascontiguousarray(v, np.float32) for v in np.moveaxis(at - 0.5, -1, 0))
-        return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-
-
-@torch.no_grad()
-def chart_in_photo(renderer: HeadRenderer, vertices: Tensor, camera: Camera) -> ChartInPhoto:
-    """Project the texels of the face chart of a head (1, V, 3) into a camera."""
-    texels, skin, covered = chart_fragments(renderer, FACE_BLOCK, SIDE)
-    seen = project(camera, vertices)  # (1, V, 3)
-    corners = seen[0][renderer.triangles[skin]]  # (F', 3, 3)
-    edges = corners[:, 1:, :2] - corners[:, :1, :2]
-    front = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0] < 0
-    at = image_from_fragments(texels, interpolate_corners(texels, corners))[0]  # (3, SIDE, SIDE)
-    facing = image_from_fragments(texels, front[texels.triangle].float()[None])[0, 0] > 0
-
-    large = camera.scaled(DEPTH_FINENESS)
-    surface = project(large, vertices)
-    nearest = renderer.rasteriser(surface, renderer.triangles, large.height, large.width, True)
-    shown = fragments_from_index(surface, renderer.triangles, nearest)
-    depth = image_from_fragments(shown, interpolate_vertices(shown, renderer.triangles, surface[..., 2][None]))
-    depth = depth[0, 0].masked_fill(nearest[0] < 0, torch.inf)
-    column, row = (at[:2] * DEPTH_FINENESS).floor().long()
-    inside = (column >= 0) & (column < large.width) & (row >= 0) & (row < large.height)
-    front_most = depth[row.clamp(0, large.height - 1), column.clamp(0, large.width - 1)]
-    visible = covered[0] & facing & inside & (at[2] < front_most + HIDDEN)
-    return ChartInPhoto(at[:2].permute(1, 2, 0).numpy(), visible.numpy())
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ class PriorRegression(nn.Module):
     What labelled photographs taught beyond the fit (`training/calibrate_tone.py`) is zero where nobody asked them. A
     recogniser sees drawn faces and photographed ones far apart, and one line does not serve both: photo_weights (D,)
     and photo_level tell which a face is, tone_weights (D,) and tone_level by how much its tone is off if it is
-    photographed, tone_direction (K,) what a change of tone is. bias (K,) is what they taught of all faces.
+    photographed, tone_direction (K,) what a change of tone is; told_weights (D,) and told_level say that tone itself.
+    bias (K,) is what they taught of all faces.
     """
 
     regression: Tensor
@@ -65,6 +66,8 @@ class PriorRegression(nn.Module):
     tone_weights: Tensor
     tone_level: Tensor
     tone_direction: Tensor
+    told_weights: Tensor
+    told_level: Tensor
     input_mean: Tensor
     input_std: Tensor
     variance_null: Tensor
@@ -100,6 +103,16 @@ class PriorRegression(nn.Module):
         x = (inputs - self.input_mean) / self.input_std
         return torch.sigmoid(x @ self.photo_weights + self.photo_level)
 
+    def told_tone(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """`pooled_inputs` (B, D) -> how light photographs say that these skins are, and how far that is to be believed.
+
+        Both (B,): the logarithm of the linear luminance of the face's albedo, on average; 0 for a drawn face, 1 for a
+        photographed one, and 0 if never told.
+        """
+        x = (inputs - self.input_mean) / self.input_std
+        believed = self.photographed(inputs) * (self.told_level != 0)
+        return x @ self.told_weights + self.told_level, believed
+
     def forget_photographs(self) -> None:
         """As fitted: nothing that labelled photographs taught."""
         for name in _told_by_photographs(0, 0):
@@ -109,7 +122,7 @@ class PriorRegression(nn.Module):
 def _told_by_photographs(components: int, inputs: int) -> dict[str, tuple[int, ...]]:
     """The buffers that labelled photographs fill, and their sizes."""
     return {"bias": (components,), "photo_weights": (inputs,), "photo_level": (), "tone_weights": (inputs,),
-            "tone_level": (), "tone_direction": (components,)}  # fmt: skip
+            "tone_level": (), "tone_direction": (components,), "told_weights": (inputs,), "told_level": ()}  # fmt: skip
 
 
 def _told_nothing(model: nn.Module, values: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -26,6 +26,7 @@ from ..models.latent import LatentLayout, LatentParts
 from ..rendering.blur import blurred
 from ..rendering.lightness import BROADEST, DISPLAY_GAMMA, EDGES, lightness, lightness_bands
 from ..rendering.shader import light_from_latent, linear_from_srgb, luminance
+from .delighting import delit_faces
 from .folds import expression_folds
 from .trace import span
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .guidance import PhotoGuidance
 
 
-BRIGHTEST_LIGHT = 1.8  # times that in which a white surface is white: photos are hardly exposed for more
+BRIGHTEST_LIGHT = 2.2  # times that in which a white surface is white: photos are hardly exposed for more
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
 LEAST_SPREAD = (0.008, 0.006, 0.003)  # of the bands of lightness: faces that were drawn have few wrinkles
 BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
@@ -55,12 +56,11 @@ class DetailConfig:
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
     rate: float = 1.5  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
-    size: float = 0.005  # penalty of a residual of a spread in one band
+    size: float = 0.02  # penalty of a residual of a spread in one band
     asymmetric: float = 12.0  # times that penalty for what differs between the face's sides
     brightest: float = 3.0  # spreads: a residual gets no lighter than that; what would is shine
-    kept: float = 2.0  # spreads: what the sampled face departs from the expected one by; more is light
-    lightness: float = 1.0  # share of the way to the prior's expected skin, see `expected_tone`
-    hue: float = 0.7  # the same for its hue
+    kept: float = 1.0  # spreads: what the sampled face departs from the expected one by; more is light
+    hue: float = 0.7  # share of the way to the prior's expected hue, see `expected_tone`
     overexposed: float = 0.65  # share of a light above BRIGHTEST_LIGHT that a lighter skin takes the place of
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
@@ -103,6 +103,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
         base = decoded = guide.models.face_maps(parts.texture)
         calm = torch.zeros_like(base[:, :4])
         if expected is not None:
+            usual, expected = expected, delit_faces(guide, parts, expected)
             mean = guide.models.autoencoder.chart_mean[None, 3:6]
             mean = functional.avg_pool2d(mean, mean.shape[-1] // base.shape[-1])
             specular = torch.lerp(mean, expected[:, 3:6], config.specular) - base[:, 3:6]
@@ -159,7 +160,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
         if expected is not None:
             model, renderer = guide.models.morphable, guide.models.renderer
             shapes = model(parts.identity), model(parts.identity, parts.expression)
-            folds = expression_folds(maps, expected, *shapes, model, renderer)
+            folds = expression_folds(maps, usual, *shapes, model, renderer)
         return Detail(z, calm + detail, maps, residual.shown, folds)
 
 
@@ -181,11 +182,12 @@ def calmed_chroma(face_maps: Tensor, expected: Tensor, is_grey: Tensor) -> Tenso
 def expected_tone(
     face_maps: Tensor, expected: Tensor, shown: Tensor, config: DetailConfig, bright: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The residual (B, 4, 1, 1) that takes a skin towards the expected one, and how much lighter (B, 1, 1, 1) it stays.
+    """The residual (B, 4, 1, 1) that takes a skin's hue towards the expected one, and how light it is to be.
 
-    The latter is in logarithms of sRGB values. A photo does not tell a light skin from much light, nor a red one from
-    red light. What the recogniser sees of a person tells more of the skin than the photo's
-    brightness does (docs/guidance.md), until the light would have to be stronger than anybody exposes a photo for.
+    The latter (B, 1, 1, 1) is by how much lighter than expected, in logarithms of sRGB values. A photo does not tell a
+    light skin from much light, nor a red one from red light. What the recogniser sees of a person tells more of the
+    skin than the photo's brightness does (docs/guidance.md), until the light would have to be stronger than anybody
+    exposes a photo for.
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
@@ -194,15 +196,12 @@ def expected_tone(
     """
     weight = shown + 1e-6  # a face that is hidden altogether is compared as a whole
     ours, theirs = (_mean_linear(maps[:, :3], weight) for maps in (face_maps, expected))
-    wanted = (theirs / ours).log()
     grey = (_luminance(theirs) / _luminance(ours)).log()
-    lighter = config.lightness * grey
-    if bright is not None:
-        level = bright.log() - lighter  # of the light, once the skin is lighter by so much
-        lighter = lighter + config.overexposed * (level - math.log(BRIGHTEST_LIGHT)).clamp_min(0)
-    lift = (lighter + config.hue * (wanted - grey))[:, :, None, None] / DISPLAY_GAMMA
-    lift = torch.cat([lift, torch.zeros_like(lift[:, :1])], 1)
-    return lift, ((lighter - grey) / DISPLAY_GAMMA)[:, :, None, None]
+    hue = config.hue * ((theirs / ours).log() - grey)[:, :, None, None] / DISPLAY_GAMMA
+    lighter = torch.zeros_like(grey)
+    if bright is not None:  # the light on an expected skin is less by as much as that is lighter
+        lighter = config.overexposed * (bright.log() - grey - math.log(BRIGHTEST_LIGHT)).clamp_min(0)
+    return torch.cat([hue, torch.zeros_like(hue[:, :1])], 1), lighter[:, :, None, None] / DISPLAY_GAMMA
 
 
 def brightness(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) -> Tensor:

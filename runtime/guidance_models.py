@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.autoencoder import BranchedAutoencoder
+from ..models.delighting import DelightingNet
 from ..models.landmark_network import LandmarkNetwork
 from ..models.landmarks import FaceMesh
 from ..models.morphable import MorphableModel
@@ -47,6 +48,7 @@ class GuidanceModels:
     bfloat16: bool = False  # decode in mixed precision: worth it only where the processor has the instructions
     landmarks: LandmarkNetwork | None = None
     occlusion_features: PerceptualNetwork | None = None
+    delighting: DelightingNet | None = None  # None: skins vary as the prior expects, whatever the photo shows
 
     @property
     def device(self) -> torch.device:

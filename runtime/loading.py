@@ -16,6 +16,7 @@ from ..engines.availability import has_native_bfloat16
 from ..models.arcface import load_arcface
 from ..models.autoencoder import BranchedAutoencoder, load_autoencoder
 from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
+from ..models.delighting import DelightingNet, load_delighting
 from ..models.denoiser import FitDiffDenoiser, check_trained_with, load_denoiser, trained_with_cards
 from ..models.fan import load_fan
 from ..models.landmark_network import LandmarkNetwork
@@ -128,6 +129,7 @@ class _Parts:
         self.small_atlas: HeadAtlas = load_head_atlas(folder / "head_atlas.safetensors", size=512)[0]
         self.face_mesh: tuple[FaceMesh, ModelCard] = load_face_mesh(folder / "landmarks")
         self.occlusion: tuple[OcclusionNet, ModelCard] = load_occlusion(folder / "occlusion")
+        self.delighting: tuple[DelightingNet, ModelCard] = load_delighting(folder / "delighting")
         self.perceptual = perceptual_from_files(files, folder)
         self.autoencoder = _autoencoder(folder, files)
         self.denoiser = _denoiser(folder, files)
@@ -139,12 +141,12 @@ class _Parts:
         extra = [part[1] for part in (self.landmarks, self.features) if part is not None]
         self.cards: tuple[ModelCard, ...] = (
             self.morphable[1], self.atlas[1], self.denoiser.card, self.autoencoder[1], self.recogniser[1],
-            self.face_mesh[1], self.perceptual[1], self.occlusion[1], self.detector.card, *extra,
+            self.face_mesh[1], self.perceptual[1], self.occlusion[1], self.delighting[1], self.detector.card, *extra,
         )  # fmt: skip
 
     def convolutional(self) -> Iterator[nn.Module]:
-        found = (self.autoencoder, self.recogniser, self.face_mesh, self.perceptual, self.occlusion, self.landmarks,
-                 self.features)  # fmt: skip
+        found = (self.autoencoder, self.recogniser, self.face_mesh, self.perceptual, self.occlusion, self.delighting,
+                 self.landmarks, self.features)  # fmt: skip
         return (part[0] for part in found if part is not None)
 
     def models(self) -> GuidanceModels:
@@ -155,6 +157,7 @@ class _Parts:
             self.recogniser[0], self.face_mesh[0], self.perceptual[0], self.occlusion[0], has_native_bfloat16(),
             landmarks=None if self.landmarks is None else self.landmarks[0],
             occlusion_features=None if self.features is None else self.features[0],
+            delighting=self.delighting[0],
         )  # fmt: skip
 
 

@@ -112,19 +112,24 @@ def photo_targets(crops: Sequence[FaceCrop], models: GuidanceModels) -> PhotoTar
 
 
 def _geometry(crop: FaceCrop, chip_template: np.ndarray, network: LandmarkNetwork) -> _Geometry:
-    masks = face_masks(crop.landmarks, CROP_SIZE)
-    openings = (masks.eyes | masks.inner_mouth).astype(np.uint8)
-    openings = cv2.dilate(openings, np.ones((3, 3), np.uint8)).astype(bool)  # eye white and teeth shine beyond them
-    outside = ~masks.skin_hull & crop.inside_photo
+    outside = ~face_masks(crop.landmarks, CROP_SIZE).skin_hull & crop.inside_photo
     pixels = crop.image[outside] if outside.any() else crop.image.reshape(-1, 3)
     right, left = crop.landmarks[list(RIGHT_EYE), :2].mean(0), crop.landmarks[list(LEFT_EYE), :2].mean(0)
     return _Geometry(
-        masks.skin_hull & ~openings & crop.inside_photo,
+        skin_by_landmarks(crop.landmarks, crop.inside_photo),
         pixels.mean(0, dtype=np.float64).astype(np.float32),
         float(np.linalg.norm(right - left)),
         chip_transform(crop.five_points, chip_template),
         landmark_region(crop.landmarks, crop.five_points, network),
     )
+
+
+def skin_by_landmarks(landmarks: np.ndarray, inside_photo: np.ndarray) -> np.ndarray:
+    """(224, 224) bool: within the face of these landmarks (468, 2 or 3), without eyes and open mouth, in the photo."""
+    masks = face_masks(landmarks, CROP_SIZE)
+    openings = (masks.eyes | masks.inner_mouth).astype(np.uint8)
+    openings = cv2.dilate(openings, np.ones((3, 3), np.uint8)).astype(bool)  # eye white and teeth shine beyond them
+    return masks.skin_hull & ~openings & inside_photo
 
 
 def _mapped_back(points: Tensor, transform: Tensor) -> Tensor:

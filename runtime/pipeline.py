@@ -18,6 +18,7 @@ from ..models.checkpoint import ModelCard
 from ..models.conditioner import Conditioning
 from ..models.denoiser import FitDiffDenoiser
 from ..models.latent import LatentLayout, LatentParts
+from ..models.linear_prior import pooled_inputs
 from ..models.morphable import MorphableModel
 from ..models.recogniser import IdentityFeatures
 from ..models.topology import HeadTopology
@@ -27,6 +28,7 @@ from ..rendering.renderer import HeadRenderer, mapped
 from ..rendering.shader import Light, light_from_latent
 from .avatar_result import NO_FIT, AvatarOptions, AvatarResult, DecodedFace, Fit, avatar_result, timed
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
+from .delighting import with_tone
 from .detail import Detail, refine_detail, with_detail
 from .devices import CPU, host_from_device
 from .face_chip import warp_chip
@@ -155,7 +157,7 @@ class FitDiffPipeline:
         detail = None
         if guide and guide.config.detail.steps:
             with clock.stage("detail"), span("detail"):
-                detail = refine_detail(guide, z, guide.config.detail, self.models.face_maps(expected.texture))
+                detail = refine_detail(guide, z, guide.config.detail, self._expected_maps(guide, expected, shared))
                 z = detail.z
         with clock.stage("decode"), span("decode"):
             seen_by = guide or self._guidance(target, GuidanceConfig(), conditioning)
@@ -209,14 +211,24 @@ class FitDiffPipeline:
         return PhotoGuidance(self.models, self.denoiser.statistics, target, config, narrowed, expected)
 
     def _seen(self, identity: IdentityFeatures, options: AvatarOptions) -> Conditioning:
-        """What the denoiser makes of photos' features, or of their embeddings alone."""
-        alone = options.condition == "last"
-        return self._condition(self.denoiser.conditioner.embedding_only(identity) if alone else identity, 1.0)
+        """What the denoiser makes of photos' features."""
+        return self._condition(self._told(identity, options), 1.0)
+
+    def _told(self, identity: IdentityFeatures, options: AvatarOptions) -> IdentityFeatures:
+        """Photos' features, or their embeddings alone."""
+        return self.denoiser.conditioner.embedding_only(identity) if options.condition == "last" else identity
 
     @torch.no_grad()
     def _condition(self, features: IdentityFeatures, present: float) -> Conditioning:
         present_ones = torch.full((len(features.embedding),), present, device=self.device)
         return self.denoiser.conditioner(features, present_ones)
+
+    @torch.no_grad()
+    def _expected_maps(self, guide: PhotoGuidance, expected: LatentParts, options: AvatarOptions) -> Tensor:
+        """(B, 9, 256, 256): what the prior expects of these people, as light as labelled photographs told it."""
+        prior = self.denoiser.conditioner.prior
+        tone, believed = prior.told_tone(pooled_inputs(self._told(guide.views.steady, options), prior.grid))
+        return with_tone(self.models.face_maps(expected.texture), tone, believed, self.models.delighting)
 
     def _parts(self, z: Tensor) -> LatentParts:
         """What normalised z (B, 1, 67, 64) stand for."""

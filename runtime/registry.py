@@ -23,6 +23,7 @@ PRESET: dict[str, str] = {
     "landmarks": WEIGHTS_SUFFIX,
     "perceptual": WEIGHTS_SUFFIX,
     "occlusion": WEIGHTS_SUFFIX,
+    "delighting": WEIGHTS_SUFFIX,
     "detector": ".onnx",
 }
 """File name without suffix -> suffix of the weights, in the order in which an avatar names them."""

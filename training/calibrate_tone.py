@@ -5,7 +5,8 @@ eight L*. How light a skin is cannot be read off one photo, because nobody knows
 have seen somebody in many pictures. So a ridge regression of the skin's tone alone is fitted to photographs with such
 labels and, with a little of its weight, to drawn faces, whose tone is known; and a linear discriminant tells the two
 kinds apart. For a photographed face this replaces what the prior says along the one direction of the texture's latents
-that goes with tone; all else stays, and so does what the prior says of a drawn face.
+that goes with tone; all else stays, and so does what the prior says of a drawn face. What is decoded from such latents,
+where no drawn face lies, was lighter by five L* than they had been told: so the tone is kept beside them as it is, too.
 
 Knows nothing of how photographs become features.
 """
@@ -91,6 +92,8 @@ def calibrate_tone(
     prior.tone_direction.copy_(told.direction)
     prior.tone_weights.copy_(line.slope - usual.slope)
     prior.tone_level.copy_(line.level - usual.level)
+    prior.told_weights.copy_(line.slope)
+    prior.told_level.copy_(line.level)
     prior.photo_weights.copy_(kind.slope)
     prior.photo_level.copy_(kind.level)
     after = told(prior.mean(drawn.inputs))

@@ -12,9 +12,10 @@ from typing import Any
 from torch import nn
 
 from ..errors import UsageError
-from ..models import autoencoder, denoiser, occlusion
+from ..models import autoencoder, delighting, denoiser, occlusion
 from ..models.autoencoder import BranchedAutoencoder
 from ..models.checkpoint import Checkpoint, load_checkpoint
+from ..models.delighting import DelightingNet
 from ..models.denoiser import FitDiffDenoiser
 from ..models.occlusion import OcclusionNet
 
@@ -54,6 +55,14 @@ def begin_occlusion(model: OcclusionNet, path: Path) -> None:
     checkpoint = _checkpoint(path, "occlusion")
     values = {name: value for name, value in checkpoint.config.items() if name != "architecture"}
     _check_same(path, asdict(occlusion.config_from_json(values)), asdict(model.config))
+    _copy(model, checkpoint)
+
+
+def begin_delighting(model: DelightingNet, path: Path) -> None:
+    """Copy all weights into `model`. Raises as `begin_autoencoder` does."""
+    checkpoint = _checkpoint(path, "delighting")
+    values = {name: value for name, value in checkpoint.config.items() if name != "architecture"}
+    _check_same(path, asdict(delighting.config_from_json(values)), asdict(model.config))
     _copy(model, checkpoint)
 
 

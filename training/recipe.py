@@ -12,9 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ..models.autoencoder import load_autoencoder
 from ..models.checkpoint import ModelCard, load_checkpoint
+from ..models.delighting import SIDE
 from ..models.denoiser import check_trained_with, load_denoiser, save_denoiser, trained_with_cards
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BROW, RIGHT_EYE
 from ..models.landmarks import load_face_mesh
@@ -24,6 +26,7 @@ from ..models.perceptual import load_perceptual, perceptual_distance
 from ..models.recogniser import Recogniser
 from ..models.unet import UNetConfig
 from ..rendering.head_atlas import load_head_atlas
+from ..rendering.lightness import lightness
 from ..rendering.shader import linear_from_srgb, luminance
 from ..runtime.face_detector import FaceDetector
 from ..runtime.loading import morphable_from_files, perceptual_from_files, recogniser_from_files
@@ -39,8 +42,10 @@ from .skins import CHART, chart_mask, face_weight
 from .state import Budget
 from .tone_photos import LabelledPerson, tone_samples
 from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, train_autoencoder
+from .train_delighting import DelightingResult, DelightingTrainingConfig, train_delighting
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
 from .train_occlusion import OcclusionResult, OcclusionTrainingConfig, train_occlusion
+from .unwrapped_photos import UnwrappingConfig, unwrap_photos
 
 TOLD = ", skin tones told"
 NOSTRILS = (1, 4, 5, 97, 326, 2)  # of the landmark mesh
@@ -154,6 +159,24 @@ def train_default_occlusion(
 ) -> OcclusionResult:
     """`train_occlusion` with the embedded perceptual network and everything that `paint_occluders` can paint."""
     return train_occlusion(config, data, out, paint_occluders, load_perceptual()[0], resume, init=init)
+
+
+def train_default_delighting(
+    config: DelightingTrainingConfig, data: Path, out: Path, resume: bool = False, init: Path | None = None,
+    unwrapping: UnwrappingConfig | None = None, progress: Callable[[int, int], None] | None = None,
+) -> DelightingResult:  # fmt: skip
+    """`train_delighting` on the photos of a data folder, unwrapped by the embedded models.
+
+    Args:
+        progress: called with (done, total) for every photo that is unwrapped, where nobody has done that.
+
+    Raises as `train_delighting` and `check_data_folder` do.
+    """
+    unwrapped = unwrap_photos(data, unwrapping or UnwrappingConfig(), progress)
+    chart = load_autoencoder().chart_mean[None, :3]
+    weight = torch.from_numpy(face_weight(load_morphable()[0]))[None, None]
+    chart, weight = (functional.avg_pool2d(x, x.shape[-1] // SIDE) for x in (chart, weight))
+    return train_delighting(config, unwrapped, lightness(chart), weight, out, resume, init=init)
 
 
 @dataclass(frozen=True)

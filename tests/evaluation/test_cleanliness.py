@@ -13,30 +13,27 @@ import numpy as np
 import pytest
 import torch
 
+from fitdiff.assets.atlas_layout import FACE_BLOCK
 from fitdiff.errors import UsageError
 from fitdiff.evaluation.cleanliness import evaluate_cleanliness, tensor_from_maps
 from fitdiff.evaluation.map_distance import (
     SIDE,
     KindOfPair,
     Reduced,
-    chart_in_photo,
     lab_distance,
     mean_ratio,
     occluder_change,
     pair_distances,
     reduced_albedo,
-    reduced_weight,
 )
 from fitdiff.evaluation.occluders import OCCLUDERS
 from fitdiff.evaluation.relighting import FrontView, best_gain, relighting_errors, srgb_error
 from fitdiff.evaluation.result import Evaluation
-from fitdiff.rendering.camera import camera_front
-from fitdiff.rendering.renderer import HeadMapsTensor
-from fitdiff.rendering.shader import Light, linear_from_srgb, srgb_from_linear
+from fitdiff.rendering.shader import linear_from_srgb, srgb_from_linear
+from fitdiff.rendering.unwrap import chart_in_photo
 from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.face_crop import FaceCrop
 from fitdiff.runtime.pipeline import FitDiffPipeline
-from fitdiff.training.skins import face_weight
 
 EVEN = np.ones((SIDE, SIDE), np.float32)
 
@@ -104,32 +101,6 @@ def test_change_of_charts() -> None:
     assert lighter is not None and lighter.share == pytest.approx(0.1) == pytest.approx(lighter.rest_share)
     assert occluder_change((clean, stained), (photo, pasted), np.zeros_like(cover), EVEN) is None
     assert occluder_change((clean, stained), (photo, photo), cover, EVEN) is None
-
-
-@torch.no_grad()
-def test_texels_are_found_where_the_renderer_draws_them(small_pipeline: FitDiffPipeline) -> None:
-    """Draw a pattern on the head, look each texel up in the picture: it is the pattern where it says visible."""
-    model, renderer = small_pipeline.morphable, small_pipeline.renderer
-    vertices, size = model.mean[None], 1024
-    x, y, side = small_pipeline.atlas.config.face_block
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    pattern = torch.stack([columns / side, rows / side, 0.5 + 0.5 * torch.sin(columns / 40) * torch.cos(rows / 30)])
-    texture = torch.zeros(1, 3, size, size)
-    texture[..., y : y + side, x : x + side] = pattern
-    light = Light(torch.ones(1, 3), torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
-    camera = camera_front(torch.tensor([0.0, 0.0, 0.05]), 1.0, 900.0, 224, yaw=0.5, pitch=0.1)
-    picture = renderer.render(vertices, HeadMapsTensor(texture), camera, light).color[0].permute(1, 2, 0).numpy()
-    place = chart_in_photo(renderer, vertices, camera)
-    wanted = cv2.resize(pattern.permute(1, 2, 0).numpy(), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    on_face = place.visible & (reduced_weight(face_weight(model)) > 0.5)
-    error = np.abs(place.sampled(picture) - wanted).max(-1)[on_face]
-    print(f"median {np.median(error):.4f}, 95th percentile {np.quantile(error, 0.95):.4f}, {on_face.sum()} texels")
-    assert on_face.sum() > 5000
-    assert np.median(error) < 0.01 and np.quantile(error, 0.95) < 0.05
-    half = SIDE // 2  # the camera sees the character's left cheek, which is on the chart's right
-    assert place.visible[:, half:].sum() > 1.3 * place.visible[:, :half].sum()
-    shifted = place.sampled(np.pad(picture, ((10, 0), (20, 0), (0, 0))), np.array([[1.0, 0, 20], [0, 1, 10]]))
-    np.testing.assert_allclose(shifted[on_face], place.sampled(picture)[on_face], atol=1e-4)
 
 
 def test_best_gain_undoes_a_gain() -> None:
@@ -213,7 +184,7 @@ def test_maps_that_ignore_the_photo(painted: PaintedPipeline, photos: Path) -> N
 def test_maps_that_show_the_photo(painted: PaintedPipeline, photos: Path, astronaut_crop: FaceCrop) -> None:
     """An avatar that wears the photo itself: it shows the occluders whole, and nothing else changes."""
     assert painted.base.camera is not None
-    place = chart_in_photo(painted.renderer, painted.base.vertices, painted.base.camera)
+    place = chart_in_photo(painted.renderer, painted.base.vertices, painted.base.camera, FACE_BLOCK, SIDE)
     transform = astronaut_crop.crop_from_photo
     photo_from_crop = np.hstack([np.eye(2), -transform[:, 2:]]) / transform[0, 0]
 

@@ -80,6 +80,9 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     after = prior.mean(photos.inputs) @ basis
     errors = [(told(drawn.tone, x) - photos.tone).abs().mean() for x in (before, after)]
     assert errors[1] < 0.4 * errors[0]
+    tone, believed = prior.told_tone(photos.inputs)
+    assert (tone - photos.tone).abs().mean() < 0.15 and float(believed.min()) > 0.8
+    assert float(prior.told_tone(drawn.inputs)[1].mean()) < 0.05
     assert torch.allclose(told(trait, before), told(trait, after), atol=0.15)
     shape = slice(LAYOUT.texture, None)
     assert torch.allclose(before[:, shape], after[:, shape], atol=1e-4)
@@ -108,7 +111,7 @@ def test_what_is_between_the_kinds_is_told_by_both() -> None:
     mean = prior.mean(torch.tensor([[1.0, -9.0, 0.0], [1.0, 0.0, 0.0], [1.0, 9.0, 0.0]]))
     assert torch.allclose(mean, torch.tensor([[0.0, 0.0], [0.75, -1.5], [1.5, -3.0]]), atol=1e-5)
     prior.forget_photographs()
-    assert prior.mean(torch.ones(1, 3)).eq(0).all()
+    assert prior.mean(torch.ones(1, 3)).eq(0).all() and not prior.told_tone(torch.ones(1, 3))[1].any()
 
 
 def test_a_second_calibration_changes_nothing() -> None:
