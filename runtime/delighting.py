@@ -1,6 +1,7 @@
-"""What a photo says of its skin's lightness once the light is taken out, put in the place of what the prior expects.
+"""How light a skin is, and how its lightness varies, put in the place of what the prior's latents decode to.
 
-The photo is laid out on the face chart by the shape and the pose that guidance has found. Knows nothing of losses.
+The one was told by labelled photographs; of the other this photo tells, once the light is taken out. It is laid out on
+the face chart by the shape and the pose that guidance has found. Knows nothing of losses.
 """
 
 from __future__ import annotations

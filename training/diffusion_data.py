@@ -115,13 +115,13 @@ def prepare(
     source = hashlib.sha256((folder / "index.json").read_bytes()).hexdigest()
 
     latents = folder / f"latents-{_key(source, trained_with.autoencoder_sha256)}"
-    _cached(
+    cached(
         latents,
         lambda new: _write_latents(new, np.load(folder / "maps.npy", mmap_mode="r"), autoencoder, quiet),
     )
     features = folder / f"features-{_key(source, trained_with.recogniser_sha256, *map(str, _identity(config)))}"
     photos = np.load(folder / "photos.npy", mmap_mode="r")
-    _cached(features, lambda new: _write_features(new, photos, faces, recogniser, config, augmentation, quiet))
+    cached(features, lambda new: _write_features(new, photos, faces, recogniser, config, augmentation, quiet))
 
     map_index = faces["map_index"].astype(np.int64)
     out = np.isin(map_index, np.array(index["held_out"], dtype=np.int64))
@@ -152,7 +152,7 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
-def _cached(folder: Path, write: Callable[[Path], None]) -> None:
+def cached(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill `folder` by `write`, unless it is there; it appears whole or not at all."""
     if folder.is_dir():
         return

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,17 +33,18 @@ from ..runtime.photo_target import skin_by_landmarks
 from ..runtime.pose import solve_pose
 from ..runtime.skin_mask import bare_skin
 from .data_folder import FACES, INDEX, MAPS, PHOTOS, check_data_folder
+from .diffusion_data import cached
 from .occluder_painting import choose_families, painted
 
 
 @dataclass(frozen=True)
 class UnwrappingConfig:
-    """versions: of each photo; the first is the photo itself. The others are deviations of a fit from the truth."""
+    """versions: of each photo; the first is the photo itself. The deviations are those of a fit from the truth."""
 
     versions: int = 2
-    identity: float = 0.25  # of normalised coefficients
-    expression: float = 0.15  # as a share
-    landmarks: float = 1.0  # px, all together, and each by itself
+    identity: float = 0.25  # deviation of normalised coefficients
+    expression: float = 0.15  # deviation, as a share
+    landmarks: float = 1.0  # deviation in px, of all together, and of each by itself
     seed: int = 0
     workers: int = 1
 
@@ -114,20 +115,23 @@ def unwrap_photos(
 ) -> UnwrappedPhotos:
     """Unwrap all photos of a data folder, or take them from the cache beside it.
 
-    Raises as `check_data_folder` does.
+    Raises as `check_data_folder` does: the heads must be the embedded model's.
     """
-    check_data_folder(folder)
+    hashes = [load()[1].sha256 for load in (load_morphable, load_occlusion, load_perceptual)]
+    check_data_folder(folder, morphable_sha256=hashes[0])
     index_bytes = (folder / INDEX).read_bytes()
-    cards = "".join(load()[1].sha256 for load in (load_morphable, load_occlusion, load_perceptual))
-    key = hashlib.sha256(index_bytes + (cards + json.dumps({**asdict(config), "workers": 0})).encode()).hexdigest()
+    made_by = json.dumps([*hashes, asdict(replace(config, workers=0))])
+    key = hashlib.sha256(index_bytes + made_by.encode()).hexdigest()
     cache = folder / f"unwrapped-{key[:12]}"
     held_out, truth = json.loads(index_bytes)["held_out"], load_file(folder / FACES)
     face = np.repeat(truth["map_index"].astype(np.int64), config.versions)
-    if not (cache / "lightness.npy").exists():
-        cache.mkdir(exist_ok=True)
-        _write_inputs(folder, cache, config, len(truth["map_index"]), progress)
+
+    def write(new: Path) -> None:
+        _write_inputs(folder, new, config, len(truth["map_index"]), progress)
         maps = np.load(folder / MAPS, mmap_mode="r")
-        np.save(cache / "lightness.npy", np.stack([true_lightness(face_maps) for face_maps in maps]))
+        np.save(new / "lightness.npy", np.stack([true_lightness(face_maps) for face_maps in maps]))
+
+    cached(cache, write)
     out = np.isin(face, held_out)
     return UnwrappedPhotos(
         np.load(cache / "inputs.npy", mmap_mode="r"), np.load(cache / "lightness.npy"), face,

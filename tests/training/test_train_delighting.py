@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,17 @@ def test_photos_are_unwrapped_once_and_show_what_the_chart_holds(folder: Path) -
         mirrored = np.corrcoef(both[0][:, ::-1][shown[:, ::-1]], both[1][shown[:, ::-1]])[0, 1]
         print(f"photo {photo}: correlation {correlation:.3f}, with the mirrored {mirrored:.3f}")
         assert correlation > 0.3 and correlation > mirrored + 0.05
+
+
+def test_heads_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    index = json.loads((tmp_path / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({**index, "morphable_sha256": "0" * 64}))
+    with pytest.raises(UsageError, match="morphable"):
+        unwrap_photos(tmp_path)
+    assert not list(tmp_path.glob("unwrapped*"))
 
 
 def _detail(x: np.ndarray, shown: np.ndarray) -> np.ndarray:
