@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def delit_faces(guide: PhotoGuidance, parts: LatentParts, expected: Tensor) -> Tensor:
-    """The expected faces (B, 9, 256, 256) with skins that vary in lightness as the photos say.
+    """The expected faces (B, 9, S, S) with skins that vary in lightness as the photos say.
 
     How light a face is as a whole, its hue and all other maps stay the expected ones, and so does the scalp.
 
@@ -45,21 +45,22 @@ def delit_faces(guide: PhotoGuidance, parts: LatentParts, expected: Tensor) -> T
 
 
 def with_lightness(expected: Tensor, varying: Tensor, network: DelightingNet) -> Tensor:
-    """Maps (B, 9, 256, 256) whose lightness varies within the face's window as told (B, 1, H, W).
+    """Maps (B, 9, S, S), S a multiple of 256, whose lightness varies within the face's window as told (B, 1, H, W).
 
-    At the face's border it goes over into that of the maps.
+    At the face's border it goes over into that of the maps; what is finer than a texel of 256 stays theirs.
     """
     weight = network.weight
-    present = lightness(expected[:, :3])
-    window = present[..., ROWS, COLUMNS]
+    window = lightness(_reduced(expected[:, :3]))[..., ROWS, COLUMNS]
     change = (varying - about_zero(window, weight)) * (2 * weight).clamp(0, 1)
     top, left = ROWS.start, COLUMNS.start
     change = functional.pad(change, (left, SIDE - COLUMNS.stop, top, SIDE - ROWS.stop))
+    if expected.shape[-1] != SIDE:
+        change = functional.interpolate(change, expected.shape[-1], mode="bilinear", align_corners=False)
     return torch.cat([(expected[:, :3] * change.exp()).clamp(0, 1), expected[:, 3:]], 1)
 
 
 def with_tone(expected: Tensor, tone: Tensor, believed: Tensor, network: DelightingNet | None) -> Tensor:
-    """Maps (B, 9, 256, 256) that are, over the face and on average, as light as told.
+    """Maps (B, 9, S, S), S a multiple of 256, that are, over the face and on average, as light as told.
 
     Args:
         tone: (B,) logarithms of linear luminance.
@@ -68,11 +69,16 @@ def with_tone(expected: Tensor, tone: Tensor, believed: Tensor, network: Delight
     """
     if network is None:
         return expected
-    light = luminance(linear_from_srgb(expected[:, :3, ROWS, COLUMNS]))
+    light = luminance(_reduced(linear_from_srgb(expected[:, :3])))[..., ROWS, COLUMNS]
     present = ((light * network.weight).sum((1, 2, 3)) / network.weight.sum()).log()
     gain = (believed * (tone - present)).exp()[:, None, None, None]
     albedo = srgb_from_linear(linear_from_srgb(expected[:, :3]) * gain)
     return torch.cat([albedo.clamp(0, 1), expected[:, 3:]], 1)
+
+
+def _reduced(texels: Tensor) -> Tensor:
+    """(B, C, S, S) -> (B, C, 256, 256), averages."""
+    return functional.avg_pool2d(texels, texels.shape[-1] // SIDE)
 
 
 def _unwrapped(guide: PhotoGuidance, parts: LatentParts) -> list[Tensor]:

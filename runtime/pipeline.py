@@ -225,7 +225,7 @@ class FitDiffPipeline:
 
     @torch.no_grad()
     def _expected_maps(self, guide: PhotoGuidance, expected: LatentParts, options: AvatarOptions) -> Tensor:
-        """(B, 9, 256, 256): what the prior expects of these people, as light as labelled photographs told it."""
+        """(B, 9, S, S): what the prior expects of these people, as light as labelled photographs told it."""
         prior = self.denoiser.conditioner.prior
         tone, believed = prior.told_tone(pooled_inputs(self._told(guide.views.steady, options), prior.grid))
         return with_tone(self.models.face_maps(expected.texture), tone, believed, self.models.delighting)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fitdiff.models.delighting import COLUMNS, ROWS, SIDE, DelightingNet, about_zero
 from fitdiff.rendering.lightness import lightness
@@ -91,6 +92,22 @@ def test_only_how_lightness_varies_changes() -> None:
     assert torch.equal(found[..., outside], maps[..., outside])
     edge = found[window][..., 0, :] - maps[window][..., 0, :]
     assert edge.abs().max() < 1e-3  # no seam
+
+
+def test_maps_of_twice_the_size_change_alike() -> None:
+    cells = 0.3 + 0.3 * torch.rand(1, 9, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = functional.interpolate(cells, SIDE, mode="bilinear")
+    large = functional.interpolate(maps, 2 * SIDE, mode="nearest")
+    network = DelightingNet()
+    network.weight.copy_(_bump(network.weight))
+    varying = about_zero(network.weight * 0.3, network.weight)
+    for change in (
+        lambda x: with_lightness(x, varying, network),
+        lambda x: with_tone(x, torch.tensor([-2.0]), torch.tensor([1.0]), network),
+    ):
+        again = functional.avg_pool2d(change(large), 2)
+        torch.testing.assert_close(again, change(maps), atol=0.03, rtol=0)
+        assert (again - change(maps)).abs().mean() < 0.003
 
 
 def test_a_told_tone_is_that_of_the_maps() -> None:
