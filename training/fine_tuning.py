@@ -5,6 +5,7 @@ Knows the checkpoints of the networks that are trained here; nothing of optimise
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,17 @@ def begin_denoiser(model: FitDiffDenoiser, path: Path) -> None:
 
 def begin_occlusion(model: OcclusionNet, path: Path) -> None:
     """Copy all weights into `model`. Raises as `begin_autoencoder` does."""
-    checkpoint = _checkpoint(path, "occlusion")
-    values = {name: value for name, value in checkpoint.config.items() if name != "architecture"}
-    _check_same(path, asdict(occlusion.config_from_json(values)), asdict(model.config))
-    _copy(model, checkpoint)
+    _begin_small(model, path, "occlusion", occlusion.json_from_config(model.config))
 
 
 def begin_delighting(model: DelightingNet, path: Path) -> None:
     """Copy all weights into `model`. Raises as `begin_autoencoder` does."""
-    checkpoint = _checkpoint(path, "delighting")
-    values = {name: value for name, value in checkpoint.config.items() if name != "architecture"}
-    _check_same(path, asdict(delighting.config_from_json(values)), asdict(model.config))
+    _begin_small(model, path, "delighting", delighting.json_from_config(model.config))
+
+
+def _begin_small(model: nn.Module, path: Path, role: str, architecture: dict[str, Any]) -> None:
+    checkpoint = _checkpoint(path, role)
+    _check_same(path, checkpoint.config, json.loads(json.dumps(architecture)))  # lists for tuples, as in a manifest
     _copy(model, checkpoint)
 
 

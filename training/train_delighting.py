@@ -7,13 +7,14 @@ a freckle counts as a beard does. Knows nothing of how photos are unwrapped.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.checkpoint import ModelCard, save_checkpoint
+from ..models.checkpoint import ModelCard
 from ..models.delighting import (
     COLUMNS,
     ROWS,
@@ -28,10 +29,10 @@ from ..rendering.lightness import BROADEST, EDGES
 from .devices import Workers, start_workers
 from .fine_tuning import begin_delighting, check_beginning
 from .run_loop import run_steps
+from .small_network import train_and_save
 from .state import Budget, Monitor, MovingAverage, TrainingState, check_finite, learning_rate_factor
 from .unwrapped_photos import UnwrappedPhotos
 
-STATE_FILE = "delighting.state.pt"
 NOT_THE_FACE = 0.05  # weight of texels of the window that are no skin of the face
 BANDS = (*EDGES, BROADEST)  # sigma in texels
 
@@ -99,20 +100,9 @@ def train_delighting(
         torch.set_num_threads(config.num_threads)
     check_beginning(resume, init)
     trainer = DelightingTrainer(config, data, mean_lightness, weight, start_workers(config.device))
-    state_path = out / STATE_FILE
-    if resume:
-        trainer.state.load(state_path)
-    elif init is not None:
-        begin_delighting(trainer.model, init)
-        trainer.average.restart(trainer.model)
-    with Monitor(out / "logs", "delighting", config.budget, config.quiet) as monitor:
-        trainer.run(monitor, state_path)
-        error, mean_error = trainer.validate()
-    card = card or ModelCard("delighting", "fitdiff-delighting", "trained by fitdiff", "Apache-2.0", True)
-    with trainer.average.applied(trainer.model):
-        tensors = {k: v.half() if v.ndim > 1 else v for k, v in trainer.model.state_dict().items()}
-    save_checkpoint(out / "delighting", tensors, json_from_config(config.model), card, licence_text)
-    return DelightingResult(out / "delighting", error, mean_error, trainer.state.step, trainer.state.seconds)
+    begin, architecture = partial(begin_delighting, trainer.model), json_from_config(config.model)
+    judged = train_and_save(trainer, "delighting", begin, architecture, out, resume, init, card, licence_text)
+    return DelightingResult(out / "delighting", *judged, trainer.state.step, trainer.state.seconds)
 
 
 class DelightingTrainer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,19 +20,19 @@ from safetensors.numpy import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.checkpoint import ModelCard, save_checkpoint
+from ..models.checkpoint import ModelCard
 from ..models.occlusion import OcclusionConfig, OcclusionNet, json_from_config, occlusion_guides
 from ..models.perceptual import EfficientNetLite0Features
 from .data_folder import FACES, INDEX, PHOTOS, check_data_folder
 from .devices import Workers, start_workers
 from .fine_tuning import begin_occlusion, check_beginning
+from .small_network import train_and_save
 from .state import Budget, Monitor, MovingAverage, Stopwatch, TrainingState, check_finite, learning_rate_factor
 from .synthetic import drawn_cover
 
 Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """(S, S, 3) sRGB in [0, 1] and (468, 2) px -> the picture with occluders, (S, S) their coverage in [0, 1]."""
 
-STATE_FILE = "occlusion.state.pt"
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # picture, coverage, guides, weight
 
 
@@ -99,20 +100,9 @@ def train_occlusion(
     check_data_folder(data)
     check_beginning(resume, init)
     trainer = OcclusionTrainer(config, data, painter, features, start_workers(config.device))
-    state_path = out / STATE_FILE
-    if resume:
-        trainer.state.load(state_path)
-    elif init is not None:
-        begin_occlusion(trainer.model, init)
-        trainer.average.restart(trainer.model)
-    with Monitor(out / "logs", "occlusion", config.budget, config.quiet) as monitor:
-        trainer.run(monitor, state_path)
-        found, alarm = trainer.validate()
-    card = card or ModelCard("occlusion", "fitdiff-occlusion", "trained by fitdiff", "Apache-2.0", True)
-    with trainer.average.applied(trainer.model):
-        tensors = {k: v.half() if v.ndim > 1 else v for k, v in trainer.model.state_dict().items()}
-    save_checkpoint(out / "occlusion", tensors, json_from_config(config.model), card, licence_text)
-    return OcclusionResult(out / "occlusion", found, alarm, trainer.state.step, trainer.state.seconds)
+    begin, architecture = partial(begin_occlusion, trainer.model), json_from_config(config.model)
+    judged = train_and_save(trainer, "occlusion", begin, architecture, out, resume, init, card, licence_text)
+    return OcclusionResult(out / "occlusion", *judged, trainer.state.step, trainer.state.seconds)
 
 
 class OcclusionTrainer:

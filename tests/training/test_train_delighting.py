@@ -13,7 +13,18 @@ import torch
 from torch import Tensor
 
 from fitdiff.errors import UsageError
-from fitdiff.models.delighting import COLUMNS, ROWS, SIDE, DelightingConfig, load_delighting, window_size
+from fitdiff.models.checkpoint import assets_dir
+from fitdiff.models.delighting import (
+    COLUMNS,
+    ROWS,
+    SIDE,
+    DelightingConfig,
+    DelightingNet,
+    load_delighting,
+    window_size,
+)
+from fitdiff.models.occlusion import OcclusionNet, load_occlusion
+from fitdiff.training.fine_tuning import begin_delighting, begin_occlusion
 from fitdiff.training.state import Budget
 from fitdiff.training.synthetic import SynthesisConfig, synthesize
 from fitdiff.training.train_delighting import DelightingTrainingConfig, train_delighting
@@ -137,3 +148,14 @@ def test_true_lightness_is_that_of_the_window() -> None:
     found = true_lightness(maps)[0]
     lighter = found > found.min() + 0.2
     assert lighter.sum() == 40 and lighter[10:20, 5:9].all()
+
+
+def test_a_run_begins_with_the_weights_of_a_checkpoint_of_its_architecture() -> None:
+    model = DelightingNet()
+    begin_delighting(model, assets_dir() / "delighting")
+    assert torch.equal(model.head.weight, load_delighting()[0].head.weight)
+    occlusion = OcclusionNet()
+    begin_occlusion(occlusion, assets_dir() / "occlusion.safetensors")
+    assert torch.equal(occlusion.head.weight, load_occlusion()[0].head.weight)
+    with pytest.raises(UsageError, match="widths"):
+        begin_delighting(DelightingNet(SMALL), assets_dir() / "delighting")
