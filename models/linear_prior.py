@@ -55,8 +55,8 @@ class PriorRegression(nn.Module):
     What labelled photographs taught beyond the fit (`training/calibrate_tone.py`) is zero where nobody asked them. A
     recogniser sees drawn faces and photographed ones far apart, and one line does not serve both: photo_weights (D,)
     and photo_level tell which a face is, tone_weights (D,) and tone_level by how much its tone is off if it is
-    photographed, tone_direction (K,) what a change of tone is; told_weights (D,) and told_level say that tone itself.
-    bias (K,) is what they taught of all faces.
+    photographed, tone_direction (K,) what a change of tone is; told_weights (D,) and told_level that tone itself, of
+    faces that are partly covered. bias (K,) is what they taught of all faces.
     """
 
     regression: Tensor
@@ -103,15 +103,24 @@ class PriorRegression(nn.Module):
         x = (inputs - self.input_mean) / self.input_std
         return torch.sigmoid(x @ self.photo_weights + self.photo_level)
 
-    def told_tone(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """`pooled_inputs` (B, D) -> how light photographs say that these skins are, and how far that is to be believed.
+    def told_tone(self, inputs: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
+        """How light photographs say that skins are, and how far that is to be believed.
 
-        Both (B,): the logarithm of the linear luminance of the face's albedo, on average; 0 for a drawn face, 1 for a
-        photographed one, and 0 if never told.
+        Args:
+            inputs: (B, D) of `pooled_inputs`, of the faces as they are.
+            covered: (B, D), of the same with parts covered; see `runtime/covered_views.py`.
+
+        Returns:
+            both (B,): the logarithm of the linear luminance of the face's albedo, on average; 0 for a drawn face, 1 for
+            a photographed one, and 0 if never told.
         """
-        x = (inputs - self.input_mean) / self.input_std
-        believed = self.photographed(inputs) * (self.told_level != 0)
-        return x @ self.told_weights + self.told_level, believed
+        x = (covered - self.input_mean) / self.input_std
+        return x @ self.told_weights + self.told_level, self.photographed(inputs) * self.is_told
+
+    @property
+    def is_told(self) -> bool:
+        """Whether labelled photographs have told tones."""
+        return bool(self.told_level != 0)
 
     def forget_photographs(self) -> None:
         """As fitted: nothing that labelled photographs taught."""

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from ..models.delighting import COLUMNS, ROWS, SIDE, DelightingNet, about_zero, delighting_inputs
 from ..models.latent import LatentParts
+from ..rendering.blur import blurred
 from ..rendering.camera import Camera
-from ..rendering.lightness import lightness
+from ..rendering.lightness import BROADEST, lightness
 from ..rendering.shader import linear_from_srgb, luminance, srgb_from_linear
 from ..rendering.unwrap import chart_in_photo
 from .devices import array_from_tensor, device_from_host
@@ -47,11 +48,13 @@ def delit_faces(guide: PhotoGuidance, parts: LatentParts, expected: Tensor) -> T
 def with_lightness(expected: Tensor, varying: Tensor, network: DelightingNet) -> Tensor:
     """Maps (B, 9, S, S), S a multiple of 256, whose lightness varies within the face's window as told (B, 1, H, W).
 
-    At the face's border it goes over into that of the maps; what is finer than a texel of 256 stays theirs.
+    At the face's border it goes over into that of the maps. What is finer than a texel of 256 stays theirs, and what is
+    broader than all bands: between two photos of a person that differs as much as between two people.
     """
-    weight = network.weight
     window = lightness(_reduced(expected[:, :3]))[..., ROWS, COLUMNS]
-    change = (varying - about_zero(window, weight)) * (2 * weight).clamp(0, 1)
+    change, within = varying - about_zero(window, network.weight), (2 * network.weight).clamp(0, 1)
+    broad = blurred(change * within, BROADEST) / blurred(within, BROADEST).clamp_min(1e-3)
+    change = (change - broad) * within
     top, left = ROWS.start, COLUMNS.start
     change = functional.pad(change, (left, SIDE - COLUMNS.stop, top, SIDE - ROWS.stop))
     if expected.shape[-1] != SIDE:

@@ -2,11 +2,11 @@
 
 One latent cell stands for 8 x 8 texels, so moles, wrinkles and the hairs of a brow are beyond it. After sampling, the
 losses of equation 2 move a residual of the diffuse albedo's lightness, in log space, where the photo shows bare skin
-and nowhere else. It is measured in what faces differ by, place by place and scale by scale: a brow is free, a blotch on
-a cheek is not. Before that the sampled face is settled in the same way: how light the skin is, of which hue and how its
-lightness varies broadly comes from the prior, and a photo's cast of colour goes to the light. The specular albedo is a
-guess of the prior's: a photo hardly tells it. Shape, expression and light settle with it.
-Knows nothing of the sampling loop.
+and nowhere else. It is measured in what faces differ by, place by place, in the fine and the middle band of
+`rendering.lightness`: a brow is free, a blotch on a cheek is not, and what varies more broadly is light. Before that
+the sampled face is settled in the same way: how light the skin is, of which hue and how its lightness varies broadly
+comes from the prior, and a photo's cast of colour goes to the light. The specular albedo is a guess of the prior's: a
+photo hardly tells it. Shape, expression and light settle with it. Knows nothing of the sampling loop.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 BRIGHTEST_LIGHT = 2.2  # times that in which a white surface is white: photos are hardly exposed for more
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
-LEAST_SPREAD = (0.008, 0.006, 0.003)  # of the bands of lightness: faces that were drawn have few wrinkles
-BLURS = (0.7, *EDGES)  # texels of 256: what is finer in a band is speckle, or another band's
+LEAST_SPREAD = (0.008, 0.006)  # of the fine and the middle band: faces that were drawn have few wrinkles
+BLURS = (0.7, EDGES[0])  # texels of 256: what is finer in a band is speckle, or another band's
 NEVER_DARK = 0.1  # log sRGB: where one face in a hundred is no darker than that, what is dark is hair; see `HAIR`
 HAIR, LEAST_HAIR = 1.2, 0.06  # times that face's darkness, and at least so much
 LOOKS_FOR_HAIR = (0.3, 0.6)  # shares of the steps
@@ -49,14 +49,15 @@ OFTEN = 2.0  # spreads: what departs by more costs no more than in proportion
 class DetailConfig:
     """Adam steps on the residual, and what holds it. `steps` 0: the maps are the decoder's alone.
 
-    Bands are those of `rendering.lightness`; a spread is how far faces differ there, see `spread_of_faces`.
+    A spread is how far faces differ in a band, see `spread_of_faces`.
     """
 
     steps: int = 64
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
+    identity_perceptual: float = 16.0  # lambda 1 of these steps
     rate: float = 1.5  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
-    size: float = 0.02  # penalty of a residual of a spread in one band
+    size: float = 0.04  # penalty of a residual of a spread in one band
     asymmetric: float = 12.0  # times that penalty for what differs between the face's sides
     brightest: float = 3.0  # spreads: a residual gets no lighter than that; what would is shine
     kept: float = 1.0  # spreads: what the sampled face departs from the expected one by; more is light
@@ -102,8 +103,9 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
         parts = layout.split(guide.statistics.denormalise(z_0))
         base = decoded = guide.models.face_maps(parts.texture)
         calm = torch.zeros_like(base[:, :4])
+        depth = depth_of_faces(guide, base.shape[-1])
         if expected is not None:
-            usual, expected = expected, delit_faces(guide, parts, expected)
+            usual, expected = expected, without_hair(delit_faces(guide, parts, expected), expected, depth)
             mean = guide.models.autoencoder.chart_mean[None, 3:6]
             mean = functional.avg_pool2d(mean, mean.shape[-1] // base.shape[-1])
             specular = torch.lerp(mean, expected[:, 3:6], config.specular) - base[:, 3:6]
@@ -122,7 +124,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             parts = replace(parts, light=_divided_light(parts.light, skin / before, skin, guide.is_grey))
             z_0 = guide.statistics.normalise(layout.join(parts))
         shown = texels_shown(guide, base, parts)  # nothing of what is burnt out now
-    residual = Residual(shown, spread, depth_of_faces(guide, base.shape[-1]), config)
+    residual = Residual(shown, spread, depth, config)
     looks = {round(share * config.steps) for share in LOOKS_FOR_HAIR}
     texture, start = z_0.flatten(1).split([layout.texture, layout.size - layout.texture], 1)
     numbers = start.clone().requires_grad_()
@@ -142,7 +144,8 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             z = torch.cat([texture, numbers], 1).view_as(z_0)
             moved = _with_white_light(layout.split(guide.statistics.denormalise(z)), guide.is_grey)
             guide.views.advance(config.views)
-            total, terms = guide.objective(guide.estimate(with_detail(base, detail), moved))
+            estimate = guide.estimate(with_detail(base, detail), moved)
+            total, terms = guide.objective(estimate, identity_perceptual=config.identity_perceptual)
             held = (numbers - start).square().sum()
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
             total = total + penalty.sum() + config.hold * held
@@ -220,25 +223,26 @@ def calmed_lightness(
     """The residual (B, 4, S, S) that makes lightness vary over the face as it does on faces, about the expected one.
 
     What guidance moves broadly is mostly the light's: a bright forehead, a dark side. What departs from the expected
-    face in a band by more than faces do is light and shade as well, of folds, of hair, of a smile. So is what differs
+    face more finely by more than faces do is light and shade as well, of folds, of hair, of a smile. So is what differs
     between its sides: their mean is taken, by how well each is shown. No part of the face says how light it is as a
     whole, or that would hang on what the photo shows.
 
     Args:
         face_maps, expected: (B, 9, S, S) in [0, 1].
         shown: (B, 1, S, S), how well the photo shows each texel.
-        kept: (1, 3, S, S): departures in the bands come no further than that; small ones stay as they are.
+        kept: (1, 2, S, S): departures in the fine and the middle band come no further; small ones stay as they are.
         level: (B, 1, 1, 1), by how much the whole is lighter than the expected face; see `expected_tone`.
     """
     departure = lightness(face_maps[:, :3]) - lightness(expected[:, :3])
-    bands = _alike(kept * (lightness_bands(departure) / kept).tanh(), shown)
+    bands = lightness_bands(departure)[:, : kept.shape[1]]
+    bands = _alike(kept * (bands / kept).tanh(), shown)
     change = bands.sum(1, keepdim=True) + level - departure
     return torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
 
 
 def spread_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
-    """(1, 3, size, size): how far the lightness of faces departs from the usual in each band."""
-    known = guide.models.autoencoder.lightness_spread[None]
+    """(1, 2, size, size): how far the lightness of faces departs from the usual in the fine and the middle band."""
+    known = guide.models.autoencoder.lightness_spread[None, : len(LEAST_SPREAD)]
     least = known.new_tensor(LEAST_SPREAD)[None, :, None, None]
     return functional.interpolate(known, size, mode="bilinear", align_corners=False).maximum(least)
 
@@ -255,6 +259,16 @@ def depth_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
     hull = cv2.convexHull((points.cpu().numpy() * size / guide.models.morphable.config.face_block[2]).astype(np.int32))
     inside = torch.from_numpy(cv2.fillConvexPoly(np.zeros((size, size), np.uint8), hull, 1))
     return known.masked_fill(inside.bool().to(known.device), torch.inf)
+
+
+def without_hair(delit: Tensor, expected: Tensor, depth: Tensor) -> Tensor:
+    """Delit faces (B, 9, S, S), nowhere so much darker than the expected ones as no face is there: that is a fringe.
+
+    depth: (B or 1, 1, S, S), see `depth_of_faces`.
+    """
+    change = lightness(delit[:, :3]) - lightness(expected[:, :3])
+    lighter = (-(HAIR * depth).clamp_min(LEAST_HAIR) - change).clamp_min(0)
+    return torch.cat([(delit[:, :3] * lighter.exp()).clamp(0, 1), delit[:, 3:]], 1)
 
 
 def _mean_linear(albedo: Tensor, weight: Tensor) -> Tensor:
@@ -326,7 +340,7 @@ class Residual:
         self._show(self.shown * (1 - around))
 
     def _change(self, alike: Tensor, apart: Tensor) -> Tensor:
-        """(B, 3, S, S) in spreads, see `_sides` -> (B, 1, S, S) log sRGB, without what is broader than the bands."""
+        """(B, 2, S, S) in spreads, see `_sides` -> (B, 1, S, S) log sRGB, without what is broader than the bands."""
         change = alike * self.either + apart * self.both
         change = (change * self.spread).sum(1, keepdim=True)
         return change - blurred(change, BROADEST) / self.around * self.either
@@ -337,7 +351,7 @@ class Residual:
         return alike, bands - alike
 
     def __call__(self, free: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, 256, 256) -> (B, 4, 256, 256), the same for all of the albedo, and its penalty (B,).
+        """(B, 2, 256, 256) -> (B, 4, 256, 256), the same for all of the albedo, and its penalty (B,).
 
         Without what is broader than the bands: the face would be a mask, lighter or darker than what does not show.
         """
@@ -382,7 +396,7 @@ def _with_white_light(parts: LatentParts, is_grey: Tensor) -> LatentParts:
 
 
 def _bands(free: Tensor) -> Tensor:
-    """(B, 3, S, S): each number spread over the finest that its band holds."""
+    """(B, 2, S, S): each number spread over the finest that its band holds."""
     return torch.cat([blurred(one, sigma) for one, sigma in zip(free.split(1, 1), BLURS, strict=True)], 1)
 
 

@@ -213,10 +213,14 @@ class PhotoGuidance:
         camera_of = self.camera_of if camera is None else lambda _: camera
         return estimate_from_maps(face_maps, parts, self.models, camera_of, self.target.background, self.target.irises)
 
-    def objective(self, estimate: Estimate) -> tuple[Tensor, dict[str, Tensor]]:
-        """G of all photos, scalar with gradient, and of each the terms and G itself, (B,) each without gradient."""
+    def objective(self, estimate: Estimate, **weights: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """G of all photos, scalar with gradient, and of each the terms and G itself, (B,) each without gradient.
+
+        Args:
+            weights: of terms, in the place of the configuration's.
+        """
         terms = self.losses(estimate)
-        total = sum(getattr(self.config, name) * value for name, value in terms.items())
+        total = sum(weights.get(name, getattr(self.config, name)) * value for name, value in terms.items())
         assert isinstance(total, Tensor)
         # Each photo's G depends on its own z alone: the gradient of the sum is everybody's own.
         return total.sum(), {name: value.detach() for name, value in (terms | {"total": total}).items()}

@@ -30,10 +30,7 @@ class IdentityViews:
         """image: (B, 3, H, W) sRGB of the photos; chip_from_crop: (B, 2, 3), on the CPU."""
         self._views: list[tuple[PhotoChips, IdentityFeatures]] = []
         for move in view_moves(recogniser.chip_size):
-            linear, offset = move.split([2, 1], 1)
-            moved = linear @ chip_from_crop
-            moved[:, :, 2:] += offset
-            chips = PhotoChips(image, moved, recogniser.chip_size)
+            chips = PhotoChips(image, moved_transforms(move, chip_from_crop), recogniser.chip_size)
             self._views.append((chips, recogniser(chips(image))))
         self._first, self._count = -1, 1  # the last one, until somebody goes on to the first
 
@@ -78,6 +75,14 @@ class IdentityViews:
 def is_hidden(view: int) -> bool:
     """Whether a view shows the rendering behind what hides the photo's face: half of the mirrored, half of others."""
     return (view + view // 2) % 2 == 0
+
+
+def moved_transforms(move: Tensor, chip_from_crop: Tensor) -> Tensor:
+    """(B, 2, 3): what makes chips, followed by a map (2, 3) of chips onto themselves."""
+    linear, offset = move.split([2, 1], 1)
+    moved = linear @ chip_from_crop
+    moved[:, :, 2:] += offset
+    return moved
 
 
 def view_moves(size: int) -> Tensor:

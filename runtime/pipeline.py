@@ -27,6 +27,7 @@ from ..rendering.head_atlas import HeadAtlas
 from ..rendering.renderer import HeadRenderer, mapped
 from ..rendering.shader import Light, light_from_latent
 from .avatar_result import NO_FIT, AvatarOptions, AvatarResult, DecodedFace, Fit, avatar_result, timed
+from .covered_views import covered_features
 from .ddim import SamplerConfig, classifier_free, ddim_timesteps, draw_noise, sample, seeded_generators
 from .delighting import with_tone
 from .detail import Detail, refine_detail, with_detail
@@ -157,7 +158,8 @@ class FitDiffPipeline:
         detail = None
         if guide and guide.config.detail.steps:
             with clock.stage("detail"), span("detail"):
-                detail = refine_detail(guide, z, guide.config.detail, self._expected_maps(guide, expected, shared))
+                maps = self._expected_maps(guide, crops, expected, shared)
+                detail = refine_detail(guide, z, guide.config.detail, maps)
                 z = detail.z
         with clock.stage("decode"), span("decode"):
             seen_by = guide or self._guidance(target, GuidanceConfig(), conditioning)
@@ -224,11 +226,19 @@ class FitDiffPipeline:
         return self.denoiser.conditioner(features, present_ones)
 
     @torch.no_grad()
-    def _expected_maps(self, guide: PhotoGuidance, expected: LatentParts, options: AvatarOptions) -> Tensor:
+    def _expected_maps(
+        self, guide: PhotoGuidance, crops: Sequence[FaceCrop], expected: LatentParts, options: AvatarOptions
+    ) -> Tensor:
         """(B, 9, S, S): what the prior expects of these people, as light as labelled photographs told it."""
-        prior = self.denoiser.conditioner.prior
-        tone, believed = prior.told_tone(pooled_inputs(self._told(guide.views.steady, options), prior.grid))
-        return with_tone(self.models.face_maps(expected.texture), tone, believed, self.models.delighting)
+        maps, prior, target = self.models.face_maps(expected.texture), self.denoiser.conditioner.prior, guide.target
+        if not prior.is_told:
+            return maps
+        with span("covered_views", "pytorch"):
+            covered = covered_features(
+                target.image, [crop.landmarks for crop in crops], target.chip_from_crop, self.models.recogniser
+            )
+        inputs = (pooled_inputs(self._told(seen, options), prior.grid) for seen in (guide.views.steady, covered))
+        return with_tone(maps, *prior.told_tone(*inputs), self.models.delighting)
 
     def _parts(self, z: Tensor) -> LatentParts:
         """What normalised z (B, 1, 67, 64) stand for."""

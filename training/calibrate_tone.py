@@ -6,7 +6,8 @@ have seen somebody in many pictures. So a ridge regression of the skin's tone al
 labels and, with a little of its weight, to drawn faces, whose tone is known; and a linear discriminant tells the two
 kinds apart. For a photographed face this replaces what the prior says along the one direction of the texture's latents
 that goes with tone; all else stays, and so does what the prior says of a drawn face. What is decoded from such latents,
-where no drawn face lies, was lighter by five L* than they had been told: so the tone is kept beside them as it is, too.
+where no drawn face lies, was lighter by five L* than they had been told: so the tone is kept beside them as it is, too,
+by a regression on features of faces that are partly covered, which glasses and hair change little.
 
 Knows nothing of how photographs become features.
 """
@@ -23,6 +24,7 @@ from ..models.denoiser import FitDiffDenoiser
 FOLDS = 10
 DRAWN_SHARE = 0.05  # of the regression's weight is on drawn faces: they hold what photographs leave open
 TONE_RIDGE, KIND_RIDGE = 2.0, 1.0  # in units of the mean variance of a standardised input
+TOLD_SHARE, TOLD_RIDGE = 0.01, 0.5  # the same of the regression on faces that are partly covered
 SURE = 12.0  # slope of the logistic in what the discriminant says, 1 for photographs and -1 for drawn faces on average
 
 
@@ -40,8 +42,19 @@ class ToneSamples:
 
 
 @dataclass(frozen=True)
+class FacesSeenTwice:
+    """Faces whose tone is known, as they are and, though not necessarily the same ones, partly covered."""
+
+    plain: ToneSamples
+    covered: ToneSamples
+
+
+@dataclass(frozen=True)
 class ToneCalibration:
-    """Root mean square errors in L*: of photographs as it was, of people that the fit did not see, of drawn faces."""
+    """Root mean square errors in L*: of photographs as it was, of people that the fit did not see, of drawn faces.
+
+    left_out: by the regression on faces that are partly covered.
+    """
 
     people: int
     before: float
@@ -61,48 +74,57 @@ def lightness_from_tone(tone: Tensor) -> Tensor:
 
 
 def calibrate_tone(
-    model: FitDiffDenoiser, latents: Tensor, drawn: ToneSamples, photos: ToneSamples, ridge: float = TONE_RIDGE
+    model: FitDiffDenoiser,
+    latents: Tensor,
+    drawn: FacesSeenTwice,
+    photos: FacesSeenTwice,
+    ridge: float = TONE_RIDGE,
+    told_ridge: float = TOLD_RIDGE,
 ) -> ToneCalibration:
     """Change the closed form of `model` in place, so that it expects the tone that photographs have.
 
     Args:
-        latents: (N, ...) normalised z_0 of the drawn faces.
-        ridge: penalty of the tone's regression.
+        latents: (N, ...) normalised z_0 of the drawn faces as they are.
+        ridge, told_ridge: penalties of the tone's regressions on faces as they are and partly covered.
     """
     prior = model.conditioner.prior
     basis = model.denoiser.linear.basis
     coefficients = latents.flatten(1) @ basis.T
-    told = _ToneOfLatents(coefficients, drawn.tone, basis[:, : model.config.layout.texture])
-    before = [told(prior.mean(samples.inputs)) for samples in (photos, drawn)]
+    told = _ToneOfLatents(coefficients, drawn.plain.tone, basis[:, : model.config.layout.texture])
+    before = [told(prior.mean(faces.plain.inputs)) for faces in (photos, drawn)]
     usual = _Line(told.weights @ prior.regression, told(prior.bias[None])[0])  # of a face that is no photograph
 
-    def standardised(samples: ToneSamples) -> Tensor:
-        return (samples.inputs - prior.input_mean) / prior.input_std
+    def standardised(samples: ToneSamples) -> tuple[Tensor, Tensor]:
+        return (samples.inputs - prior.input_mean) / prior.input_std, samples.tone
 
-    x, pictures = standardised(photos), (standardised(drawn), drawn.tone)
-    predicted = torch.empty_like(photos.tone)
-    people = photos.person.unique()
+    real, pictures = standardised(photos.plain), standardised(drawn.plain)
+    line = _fitted(real, pictures, DRAWN_SHARE, ridge)
+    sides = ((x, sign * torch.ones_like(tone)) for (x, tone), sign in ((real, 1), (pictures, -1)))
+    kind = _fitted(*sides, 0.5, KIND_RIDGE)
+    real, pictures = standardised(photos.covered), standardised(drawn.covered)
+    by_cover = _fitted(real, pictures, TOLD_SHARE, told_ridge)
+    predicted, person = torch.empty_like(real[1]), photos.covered.person
+    people = person.unique()
     order = people[torch.randperm(len(people), generator=torch.Generator().manual_seed(0))]
     for fold in range(min(FOLDS, len(people))):
-        test = torch.isin(photos.person, order[fold::FOLDS])
-        line, kind = _told_by(photographs=(x[~test], photos.tone[~test]), pictures=pictures, ridge=ridge)
-        predicted[test] = torch.lerp(usual(x[test]), line(x[test]), torch.sigmoid(kind(x[test])))
+        test = torch.isin(person, order[fold::FOLDS])
+        without = _fitted((real[0][~test], real[1][~test]), pictures, TOLD_SHARE, told_ridge)
+        predicted[test] = without(real[0][test])
 
-    line, kind = _told_by(photographs=(x, photos.tone), pictures=pictures, ridge=ridge)
     prior.tone_direction.copy_(told.direction)
     prior.tone_weights.copy_(line.slope - usual.slope)
     prior.tone_level.copy_(line.level - usual.level)
-    prior.told_weights.copy_(line.slope)
-    prior.told_level.copy_(line.level)
-    prior.photo_weights.copy_(kind.slope)
-    prior.photo_level.copy_(kind.level)
-    after = told(prior.mean(drawn.inputs))
+    prior.told_weights.copy_(by_cover.slope)
+    prior.told_level.copy_(by_cover.level)
+    prior.photo_weights.copy_(SURE * kind.slope)
+    prior.photo_level.copy_(SURE * kind.level)
+    after = told(prior.mean(drawn.plain.inputs))
     return ToneCalibration(
         people=len(people),
-        before=_error(before[0], photos.tone),
-        left_out=_error(predicted, photos.tone),
-        drawn_before=_error(before[1], drawn.tone),
-        drawn=_error(after, drawn.tone),
+        before=_error(before[0], photos.plain.tone),
+        left_out=_error(predicted, photos.covered.tone),
+        drawn_before=_error(before[1], drawn.plain.tone),
+        drawn=_error(after, drawn.plain.tone),
     )
 
 
@@ -115,14 +137,6 @@ class _Line:
 
     def __call__(self, x: Tensor) -> Tensor:
         return x @ self.slope + self.level
-
-
-def _told_by(photographs: tuple[Tensor, Tensor], pictures: tuple[Tensor, Tensor], ridge: float) -> tuple[_Line, _Line]:
-    """The tone of photographs, and the logit of being one; both arguments are standardised inputs and tones."""
-    tone = _fitted(photographs, pictures, DRAWN_SHARE, ridge)
-    sides = (photographs[0], torch.ones_like(photographs[1])), (pictures[0], -torch.ones_like(pictures[1]))
-    kind = _fitted(*sides, 0.5, KIND_RIDGE)
-    return tone, _Line(SURE * kind.slope, SURE * kind.level)
 
 
 class _ToneOfLatents:

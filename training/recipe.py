@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import safetensors.numpy
 import torch
 from torch.nn import functional
 
@@ -28,19 +29,20 @@ from ..models.unet import UNetConfig
 from ..rendering.head_atlas import load_head_atlas
 from ..rendering.lightness import lightness
 from ..rendering.shader import linear_from_srgb, luminance
+from ..runtime.face_chip import chip_transform
 from ..runtime.face_detector import FaceDetector
 from ..runtime.loading import morphable_from_files, perceptual_from_files, recogniser_from_files
 from ..runtime.presets import DEFAULT, preset_files
-from .calibrate_tone import ToneCalibration, ToneSamples, calibrate_tone
-from .data_folder import MAPS, check_data_folder
+from .calibrate_tone import FacesSeenTwice, ToneCalibration, ToneSamples, calibrate_tone
+from .data_folder import FACES, MAPS, PHOTOS, check_data_folder
 from .devices import start_workers
-from .diffusion_data import FeatureConfig, prepare
+from .diffusion_data import DiffusionData, FeatureConfig, prepare
 from .diffusion_losses import vertex_gram
 from .identity_losses import RenderedIdentityLosses
 from .occluder_painting import paint_occluders
 from .skins import CHART, chart_mask, face_weight
 from .state import Budget
-from .tone_photos import LabelledPerson, tone_samples
+from .tone_photos import LabelledPerson, tone_inputs, tone_samples
 from .train_autoencoder import AutoencoderResult, AutoencoderTrainingConfig, train_autoencoder
 from .train_delighting import DelightingResult, DelightingTrainingConfig, train_delighting
 from .train_diffusion import DiffusionResult, DiffusionTrainingConfig, train_diffusion
@@ -225,12 +227,29 @@ def calibrate_default_tone(
     for version in range(prepared.versions):
         chunks = np.array_split(prepared.training, max(1, len(prepared.training) // 256))
         found += [pooled_inputs(prepared.features(chunk, version), grid) for chunk in chunks]
-    drawn = ToneSamples(torch.cat(found), tone[faces].repeat(versions), faces.repeat(versions))
+    plain = ToneSamples(torch.cat(found), tone[faces].repeat(versions), faces.repeat(versions))
+    drawn = FacesSeenTwice(plain, _covered_faces(data, prepared, tone, recogniser, grid))
     calibration = calibrate_tone(model, latents.flatten(1).repeat(versions, 1), drawn, real)
     made = model.card.source.split(TOLD)[0]
     card = replace(model.card, source=f"{made}{TOLD} on photographs of {calibration.people} people")
     save_denoiser(out / "denoiser", model, card)
     return ToneResult(out / "denoiser", calibration, tuple(left_out))
+
+
+def _covered_faces(
+    data: Path, prepared: DiffusionData, tone: torch.Tensor, recogniser: Recogniser, grid: int
+) -> ToneSamples:
+    """One photo of each drawn face to train on, as it is and painted over, seen with parts covered."""
+    photos, faces = np.load(data / PHOTOS, mmap_mode="r"), safetensors.numpy.load_file(data / FACES)
+    maps, first = np.unique(prepared.map_index[prepared.training], return_index=True)
+    found = []
+    for number in prepared.training[first]:
+        picture, points = np.float32(photos[number]) / 255, faces["landmarks"][number]
+        painted = _painted_over(picture, points, np.random.default_rng([1, int(number)]))
+        transform = chip_transform(faces["five_points"][number].astype(np.float64), recogniser.chip_template)
+        found.append(tone_inputs(np.stack([picture, painted]), [points] * 2, transform, recogniser, grid)[1])
+    of_map = torch.from_numpy(maps).repeat_interleave(2)
+    return ToneSamples(torch.cat(found), tone[of_map], of_map)
 
 
 def chart_tones(maps: np.ndarray, weight: np.ndarray) -> torch.Tensor:

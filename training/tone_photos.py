@@ -6,7 +6,7 @@ cropped as those of users are; one that cannot be used is reported and left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,13 @@ import torch
 from ..errors import FitDiffError, MissingError, UsageError
 from ..models.linear_prior import pooled_inputs
 from ..models.recogniser import Recogniser
+from ..runtime.covered_views import covered_features
 from ..runtime.face_chip import chip_transform
 from ..runtime.face_crop import FaceCrop, LandmarkNetwork, crop_face
 from ..runtime.face_detector import FaceDetector
 from ..runtime.identity_views import IdentityViews
 from ..runtime.photo import load_photo
-from .calibrate_tone import ToneSamples, tone_from_lightness
+from .calibrate_tone import FacesSeenTwice, ToneSamples, tone_from_lightness
 from .diffusion_data import Augmentation
 from .import_triplets import PHOTO_SUFFIXES
 
@@ -84,7 +85,7 @@ def tone_samples(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda photo: None,
-) -> tuple[ToneSamples, list[str]]:
+) -> tuple[FacesSeenTwice, list[str]]:
     """Features of every photo in so many versions, the first as it is; and a sentence for each that was left out.
 
     Args:
@@ -95,7 +96,8 @@ def tone_samples(
         UsageError: photos of fewer than four people can be used.
     """
     left_out: list[str] = []
-    inputs, tones, persons = [], [], []
+    inputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    tones, persons = [], []
     for number, person in enumerate(people):
         for path in person.photos:
             progress(path.name)
@@ -106,14 +108,16 @@ def tone_samples(
                 continue
             chance = np.random.default_rng([seed, len(inputs)])
             pictures = [_version(crop, version, augmentation, chance) for version in range(versions)]
-            inputs.append(_inputs(np.stack(pictures), crop, recogniser, grid))
+            transform = chip_transform(crop.five_points, recogniser.chip_template)
+            inputs.append(tone_inputs(np.stack(pictures), [crop.landmarks] * versions, transform, recogniser, grid))
             tones += [person.lightness] * versions
             persons += [number] * versions
     if len(set(persons)) < _PEOPLE:
         got = f"usable photos of {len(set(persons))} people"
         raise UsageError("labelled photos", got, f"at least {_PEOPLE}", "; ".join(left_out) or "label more people")
-    tone = tone_from_lightness(torch.tensor(tones))
-    return ToneSamples(torch.cat(inputs), tone, torch.tensor(persons)), left_out
+    tone, person = tone_from_lightness(torch.tensor(tones)), torch.tensor(persons)
+    plain, covered = (ToneSamples(torch.cat(kind), tone, person) for kind in zip(*inputs, strict=True))
+    return FacesSeenTwice(plain, covered), left_out
 
 
 def _version(
@@ -128,9 +132,17 @@ def _version(
 
 
 @torch.no_grad()
-def _inputs(pictures: np.ndarray, crop: FaceCrop, recogniser: Recogniser, grid: int) -> torch.Tensor:
-    """What the pipeline asks the prior for the tone with: the mean of all views."""
+def tone_inputs(
+    pictures: np.ndarray, landmarks: Sequence[np.ndarray], chip_from_crop: np.ndarray, recogniser: Recogniser, grid: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the pipeline asks the prior for the tone with, both (B, D): means of all views, as they are and covered.
+
+    Args:
+        pictures: (B, S, S, 3) float32 sRGB, crops; landmarks: of each (468, 2 or 3) px.
+        chip_from_crop: (2, 3) or (B, 2, 3).
+    """
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-    transform = torch.from_numpy(chip_transform(crop.five_points, recogniser.chip_template)).float()
-    views = IdentityViews(images, transform.expand(len(images), -1, -1), recogniser)
-    return pooled_inputs(views.steady, grid)
+    transform = torch.from_numpy(chip_from_crop).float().expand(len(images), -1, -1)
+    plain = IdentityViews(images, transform, recogniser).steady
+    covered = covered_features(images, landmarks, transform, recogniser)
+    return pooled_inputs(plain, grid), pooled_inputs(covered, grid)

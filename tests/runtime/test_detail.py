@@ -15,6 +15,7 @@ from fitdiff.runtime import pipeline as pipeline_module
 from fitdiff.runtime.avatar_result import AvatarOptions
 from fitdiff.runtime.detail import (
     BRIGHTEST_LIGHT,
+    HAIR,
     LEAST_SPREAD,
     NEVER_DARK,
     DetailConfig,
@@ -27,6 +28,7 @@ from fitdiff.runtime.detail import (
     refine_detail,
     texels_shown,
     with_detail,
+    without_hair,
 )
 from fitdiff.runtime.face_crop import FaceCrop, crop_face
 from fitdiff.runtime.guidance import GuidanceConfig, PhotoGuidance
@@ -216,10 +218,10 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
         shaded[:, :3, 100:104, column : column + 4] *= 0.95
     shaded[:, :3, 150:174, 100:124] *= 0.6  # a blotch such as no face has
     for column in (100, 132):  # the same on both sides, where faces have brows
-        shaded[:, :3, 60:84, column : column + 24] *= 0.6
+        shaded[:, :3, 68:72, column : column + 24] *= 0.6
     shown = torch.zeros(1, 1, 256, 256)
     shown[..., 40:200, 40:200] = 1.0
-    kept = torch.full((1, 3, 256, 256), 0.05)
+    kept = torch.full((1, 2, 256, 256), 0.05)
     kept[:, :, 50:94, 90:166] = 1.0
     found = calmed_lightness(shaded, expected, shown, kept)
     assert torch.equal(found[:, 0], found[:, 2]) and not found[:, 3].any()
@@ -236,7 +238,8 @@ def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
     dark = lambda maps, top: float(maps[top + 8 : top + 16, 108:116].mean() / maps[top + 8 : top + 16, 76:84].mean())  # noqa: E731
     assert torch.allclose(after, after.flip(-1), atol=0.03)
     assert dark(before, 150) < 0.7 and dark(after, 150) > 0.85
-    assert dark(after, 60) < 0.8
+    brow = lambda maps: float(maps[69:71, 108:116].mean() / maps[69:71, 76:84].mean())  # noqa: E731
+    assert brow(before) < 0.7 and brow(after) < 0.8
 
 
 def test_the_residual_is_free_where_faces_differ(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
@@ -275,8 +278,8 @@ def test_hair_on_the_forehead_is_left_out_and_folds_are_not(pipeline: FitDiffPip
     network.lightness_depth.copy_(plain)
     assert torch.isinf(unknown).all()
     assert torch.isinf(depth[0, 0, 128, 128]) and torch.isfinite(depth[0, 0, 60, [90, 166]]).all()
-    residual = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 3, 256, 256), 0.05), depth, DetailConfig())
-    free = torch.zeros(1, 3, 256, 256)
+    residual = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 2, 256, 256), 0.05), depth, DetailConfig())
+    free = torch.zeros(1, 2, 256, 256)
     bars = {"forehead": (56, 90), "nose": (124, 128), "chin": (210, 128)}
     for row, column in bars.values():
         free[:, 1:, row : row + 8, column - 12 : column + 12] = -4.0
@@ -289,15 +292,31 @@ def test_hair_on_the_forehead_is_left_out_and_folds_are_not(pipeline: FitDiffPip
     }
     assert share["forehead"] < 0.1 and share["nose"] > 0.9 and share["chin"] > 0.9
     assert residual.shown[0, 0, 60, 166] == 1  # the other side of the forehead
-    light = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 3, 256, 256), 0.05), depth, DetailConfig())
+    light = Residual(torch.ones(1, 1, 256, 256), torch.full((1, 2, 256, 256), 0.05), depth, DetailConfig())
     light.leave_out_hair(-free)
     assert light.shown.min() > 0.9  # but for the dark rim that a light bar has
 
 
+def test_no_delit_face_is_darker_than_a_forehead_can_be() -> None:
+    """A fringe on a forehead becomes as dark as a rare face is there; brows, and what is lighter, stay."""
+    expected, depth = torch.full((1, 9, 64, 64), 0.6), torch.full((1, 1, 64, 64), 0.1)
+    depth[..., 32:, :] = torch.inf
+    delit = expected.clone()
+    delit[:, :3, 8:16, 8:16] = 0.3  # hair
+    delit[:, :3, 8:16, 40:48] = 0.57  # a fold
+    delit[:, :3, 20:24] = 0.7
+    delit[:, :3, 40:48, 8:16] = 0.3  # a brow
+    found = without_hair(delit, expected, depth)
+    changed = (found != delit).any(1)[0]
+    assert changed[8:16, 8:16].all() and int(changed.sum()) == 64
+    assert found[0, 0, 10, 10] == pytest.approx(0.6 * math.exp(-HAIR * 0.1), rel=0.03)
+    assert torch.equal(found[:, 3:], delit[:, 3:])
+
+
 def test_one_side_tells_the_other_and_hair_does_not() -> None:
     """A mark on a side that shows is taken over to one that does not; between sides that show it is dear."""
-    spread, depth = torch.full((1, 3, 256, 256), 0.05), torch.full((1, 1, 256, 256), torch.inf)
-    free = torch.zeros(1, 3, 256, 256)
+    spread, depth = torch.full((1, 2, 256, 256), 0.05), torch.full((1, 1, 256, 256), torch.inf)
+    free = torch.zeros(1, 2, 256, 256)
     free[:, 1:, 120:128, 60:68] = -3.0  # on the chart's left
     mark, mirrored = (..., slice(122, 126), slice(62, 66)), (..., slice(122, 126), slice(190, 194))
     whole = torch.ones(1, 1, 256, 256)

@@ -17,7 +17,14 @@ from fitdiff.models.latent import LatentLayout
 from fitdiff.models.linear_prior import PriorRegression, linear_prior_from_data, pooled_inputs
 from fitdiff.models.recogniser import IdentityFeatures
 from fitdiff.models.unet import UNetConfig
-from fitdiff.training.calibrate_tone import ToneSamples, calibrate_tone, lightness_from_tone, tone_from_lightness
+from fitdiff.training.calibrate_tone import (
+    FacesSeenTwice,
+    ToneCalibration,
+    ToneSamples,
+    calibrate_tone,
+    lightness_from_tone,
+    tone_from_lightness,
+)
 from fitdiff.training.recipe import chart_tones
 from fitdiff.training.tone_photos import read_labels, tone_samples
 
@@ -56,6 +63,13 @@ def photographs(people: int = 30, shots: int = 2, shift: float = -1.0) -> ToneSa
     return ToneSamples(inputs, 0.4 * tone - 1.2, torch.arange(people).repeat_interleave(shots))
 
 
+def calibrated(
+    model: FitDiffDenoiser, latents: torch.Tensor, drawn: ToneSamples, photos: ToneSamples, ridge: float = 0.1
+) -> ToneCalibration:
+    """With the same features for faces as they are and partly covered."""
+    return calibrate_tone(model, latents, FacesSeenTwice(drawn, drawn), FacesSeenTwice(photos, photos), ridge, ridge)
+
+
 def fitted(latents: torch.Tensor, drawn: ToneSamples) -> FitDiffDenoiser:
     model = FitDiffDenoiser(CONFIG).requires_grad_(False)
     model.set_linear_prior(linear_prior_from_data(latents, drawn.inputs, COMPONENTS, complete=LAYOUT.vector))
@@ -68,7 +82,7 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     model = fitted(latents, drawn)
     prior, basis = model.conditioner.prior, model.denoiser.linear.basis
     before = prior.mean(photos.inputs) @ basis
-    found = calibrate_tone(model, latents, drawn, photos, ridge=0.1)
+    found = calibrated(model, latents, drawn, photos)
     assert found.people == 30
     assert found.before > 8 and found.left_out < 0.5 * found.before  # L*
     assert found.drawn < 1.5 * found.drawn_before
@@ -80,9 +94,9 @@ def test_photographs_set_the_tone_right_and_leave_the_rest() -> None:
     after = prior.mean(photos.inputs) @ basis
     errors = [(told(drawn.tone, x) - photos.tone).abs().mean() for x in (before, after)]
     assert errors[1] < 0.4 * errors[0]
-    tone, believed = prior.told_tone(photos.inputs)
+    tone, believed = prior.told_tone(photos.inputs, photos.inputs)
     assert (tone - photos.tone).abs().mean() < 0.15 and float(believed.min()) > 0.8
-    assert float(prior.told_tone(drawn.inputs)[1].mean()) < 0.05
+    assert float(prior.told_tone(drawn.inputs, drawn.inputs)[1].mean()) < 0.05
     assert torch.allclose(told(trait, before), told(trait, after), atol=0.15)
     shape = slice(LAYOUT.texture, None)
     assert torch.allclose(before[:, shape], after[:, shape], atol=1e-4)
@@ -96,7 +110,7 @@ def test_photographs_have_a_line_of_their_own() -> None:
     inputs[:, 3], inputs[:, 0] = photos.inputs[:, 0], -photos.inputs[:, 0]
     photos = ToneSamples(inputs, photos.tone, photos.person)
     model = fitted(latents, drawn)
-    found = calibrate_tone(model, latents, drawn, photos, 0.1)
+    found = calibrated(model, latents, drawn, photos)
     assert found.left_out < 5 < found.before  # L*; the spread of the tones is 15
     assert found.drawn < 1.3 * found.drawn_before
     prior = model.conditioner.prior
@@ -111,15 +125,34 @@ def test_what_is_between_the_kinds_is_told_by_both() -> None:
     mean = prior.mean(torch.tensor([[1.0, -9.0, 0.0], [1.0, 0.0, 0.0], [1.0, 9.0, 0.0]]))
     assert torch.allclose(mean, torch.tensor([[0.0, 0.0], [0.75, -1.5], [1.5, -3.0]]), atol=1e-5)
     prior.forget_photographs()
-    assert prior.mean(torch.ones(1, 3)).eq(0).all() and not prior.told_tone(torch.ones(1, 3))[1].any()
+    assert prior.mean(torch.ones(1, 3)).eq(0).all() and not prior.told_tone(torch.ones(1, 3), torch.ones(1, 3))[1].any()
+
+
+def test_the_tone_itself_is_told_by_faces_that_are_partly_covered() -> None:
+    """What hides a part of the face is in the features of the whole ones alone."""
+    latents, drawn, _ = drawn_faces()
+    covered = photographs(people=60)
+    glasses = torch.zeros_like(covered.inputs)
+    glasses[1::2, 0] = 1.5  # every second photo: a tone of .6 more
+    plain = ToneSamples(covered.inputs + glasses, covered.tone, covered.person)
+    model = fitted(latents, drawn)
+    found = calibrate_tone(
+        model, latents, FacesSeenTwice(drawn, drawn), FacesSeenTwice(plain, covered), ridge=0.1, told_ridge=0.1
+    )
+    prior = model.conditioner.prior
+    tone, believed = prior.told_tone(plain.inputs, covered.inputs)
+    assert (tone - covered.tone).abs().mean() < 0.15 and float(believed.min()) > 0.8
+    assert (prior.told_tone(plain.inputs, plain.inputs)[0] - covered.tone)[1::2].mean() > 0.3
+    same = calibrated(fitted(latents, drawn), latents, drawn, covered)
+    assert found.left_out == pytest.approx(same.left_out, abs=1e-4)
 
 
 def test_a_second_calibration_changes_nothing() -> None:
     latents, drawn, _ = drawn_faces()
     model = fitted(latents, drawn)
-    calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
+    calibrated(model, latents, drawn, photographs())
     once = model.conditioner.prior.mean(drawn.inputs)
-    again = calibrate_tone(model, latents, drawn, photographs(), ridge=0.1)
+    again = calibrated(model, latents, drawn, photographs())
     assert torch.allclose(model.conditioner.prior.mean(drawn.inputs), once, atol=1e-3)
     assert again.before < again.left_out + 0.5
 
@@ -134,7 +167,7 @@ def test_nobody_is_judged_by_a_fit_that_saw_them() -> None:
     inputs = torch.randn(12, INPUTS, generator=torch.Generator().manual_seed(4)).repeat_interleave(8, 0)
     model = fitted(latents, drawn)
     told = ToneSamples(inputs, labels.repeat_interleave(8), photos.person)
-    found = calibrate_tone(model, latents, drawn, told, 1e-3)
+    found = calibrated(model, latents, drawn, told, 1e-3)
     assert found.left_out > 10  # L*; the spread of the labels is 12
 
 
