@@ -261,7 +261,7 @@ def train_tone(
     """Teach a denoiser how light people's skins are, by photographs that somebody has labelled.
 
     It has learnt from drawn faces, and takes real ones for darker or lighter than they are. Changes its closed-form
-    prior alone: it takes a minute.
+    prior alone: it takes minutes.
 
     \b
     Example:

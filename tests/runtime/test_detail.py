@@ -125,6 +125,16 @@ def test_detail_brings_the_photo_nearer_where_it_is_shown(pipeline: FitDiffPipel
     assert residual.max() < 1.5 * top < -residual.min()  # shine is held back; 1.5: what the broad part gives back
 
 
+def test_lambda_1_is_the_stage_s_own(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    rows = []
+    for weight in (0.0, 5.0):
+        guide = guide_of(pipeline, crop)
+        refine_detail(guide, torch.zeros(1, 1, 67, 64), DetailConfig(steps=1, identity_perceptual=weight))
+        rows.append(guide.histories[0][-1])
+    term = rows[0]["identity_perceptual"]
+    assert term > 0.01 and rows[1]["total"] - rows[0]["total"] == pytest.approx(5 * term, rel=1e-3)
+
+
 def test_a_colour_cast_goes_into_the_light(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
     reds = []
     for red in (1.0, 1.12):

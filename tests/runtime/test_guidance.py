@@ -110,6 +110,20 @@ def test_the_truth_costs_next_to_nothing(models: GuidanceModels, statistics: Lat
         assert at_truth[term] < 0.12 * elsewhere[term] + 1e-6, (term, at_truth[term], elsewhere[term])
 
 
+def test_a_weight_may_take_the_place_of_the_configuration_s(
+    models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop
+) -> None:
+    guide = guidance(models, statistics, crop)
+    parts = LAYOUT.split(statistics.denormalise(torch.zeros_like(true_latent())))
+    with torch.no_grad():
+        estimate = guide.estimate(models.face_maps(parts.texture), parts)
+        plain, terms = guide.objective(estimate)
+        dearer, again = guide.objective(estimate, identity_perceptual=guide.config.identity_perceptual + 3)
+    assert float(dearer - plain) == pytest.approx(3 * float(terms["identity_perceptual"]), rel=1e-3)
+    assert float(again["total"]) == pytest.approx(float(dearer), rel=1e-5)
+    assert float(terms["identity_perceptual"]) > 0.01
+
+
 def test_gradient_agrees_with_finite_differences(
     models: GuidanceModels, statistics: LatentStatistics, crop: FaceCrop
 ) -> None:
