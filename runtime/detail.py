@@ -54,7 +54,8 @@ class DetailConfig:
 
     steps: int = 64
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
-    identity_perceptual: float = 16.0  # lambda 1 of these steps
+    identity_perceptual: float = 16.0  # lambda 1 of these steps, and
+    landmarks: float = 100.0  # lambda 3: the shape is not to follow the former away from the photo's contours
     rate: float = 1.5  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
     size: float = 0.04  # penalty of a residual of a spread in one band
@@ -145,7 +146,9 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             moved = _with_white_light(layout.split(guide.statistics.denormalise(z)), guide.is_grey)
             guide.views.advance(config.views)
             estimate = guide.estimate(with_detail(base, detail), moved)
-            total, terms = guide.objective(estimate, identity_perceptual=config.identity_perceptual)
+            total, terms = guide.objective(
+                estimate, identity_perceptual=config.identity_perceptual, landmarks=config.landmarks
+            )
             held = (numbers - start).square().sum()
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
             total = total + penalty.sum() + config.hold * held
