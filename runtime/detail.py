@@ -54,8 +54,7 @@ class DetailConfig:
 
     steps: int = 64
     views: int = 2  # in which the recogniser sees the face at one step; see `identity_views`
-    identity_perceptual: float = 16.0  # lambda 1 of these steps, and
-    landmarks: float = 100.0  # lambda 3: the shape is not to follow the former away from the photo's contours
+    identity_perceptual: float = 8.0  # lambda 1 of these steps
     rate: float = 1.5  # spreads, a step
     coefficients_rate: float = 0.04  # of the 192 normalised shape, expression and light numbers
     size: float = 0.04  # penalty of a residual of a spread in one band
@@ -66,7 +65,7 @@ class DetailConfig:
     overexposed: float = 0.65  # share of a light above BRIGHTEST_LIGHT that a lighter skin takes the place of
     specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
-    hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
+    hold: float = 0.01  # penalty of a unit change of one of the 192 numbers
     settle: float = 0.65  # from this share of the steps on the rates shrink, to
     final_rate: float = 0.05  # of what they were
 
@@ -146,9 +145,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             moved = _with_white_light(layout.split(guide.statistics.denormalise(z)), guide.is_grey)
             guide.views.advance(config.views)
             estimate = guide.estimate(with_detail(base, detail), moved)
-            total, terms = guide.objective(
-                estimate, identity_perceptual=config.identity_perceptual, landmarks=config.landmarks
-            )
+            total, terms = guide.objective(estimate, identity_perceptual=config.identity_perceptual)
             held = (numbers - start).square().sum()
             held = held + (_light_colour(moved.light) / config.light_spread).square().sum()
             total = total + penalty.sum() + config.hold * held
