@@ -17,7 +17,7 @@ from torch import Tensor
 from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
 from ..models.recogniser import IdentityFeatures, Recogniser
 from .face_masks import face_masks
-from .identity_views import COUNT, moved_transforms, view_moves
+from .identity_views import COUNT, mean_features, moved_transforms, view_moves
 from .photo_chips import PhotoChips
 
 COVERS = 4  # pictures of a photo: as it is, without the eyes' band, without what is above them, without both
@@ -48,8 +48,7 @@ def covered_features(
         for move in some:
             chips = PhotoChips(picture, moved_transforms(move, chip_from_crop), recogniser.chip_size)
             found.append(recogniser(chips(picture)))
-    maps = tuple(torch.stack(each).mean(0) for each in zip(*(seen.maps for seen in found), strict=True))
-    return IdentityFeatures(maps, torch.stack([seen.embedding for seen in found]).mean(0))
+    return mean_features(found)
 
 
 def covers(landmarks: np.ndarray, size: int) -> np.ndarray:

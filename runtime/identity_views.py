@@ -9,6 +9,8 @@ renderings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -59,9 +61,7 @@ class IdentityViews:
     @property
     def steady(self) -> IdentityFeatures:
         """Of each photo, the mean of what all views show: it moves less with the crop than one view's."""
-        features = [seen for _, seen in self._views]
-        maps = tuple(torch.stack(found).mean(0) for found in zip(*(seen.maps for seen in features), strict=True))
-        return IdentityFeatures(maps, torch.stack([seen.embedding for seen in features]).mean(0))
+        return mean_features([seen for _, seen in self._views])
 
     @property
     def _shown(self) -> list[tuple[PhotoChips, IdentityFeatures]]:
@@ -75,6 +75,12 @@ class IdentityViews:
 def is_hidden(view: int) -> bool:
     """Whether a view shows the rendering behind what hides the photo's face: half of the mirrored, half of others."""
     return (view + view // 2) % 2 == 0
+
+
+def mean_features(features: Sequence[IdentityFeatures]) -> IdentityFeatures:
+    """Of several views of the same faces, photo by photo."""
+    maps = tuple(torch.stack(found).mean(0) for found in zip(*(seen.maps for seen in features), strict=True))
+    return IdentityFeatures(maps, torch.stack([seen.embedding for seen in features]).mean(0))
 
 
 def moved_transforms(move: Tensor, chip_from_crop: Tensor) -> Tensor:
