@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..models.landmark_indices import LEFT_EYE, LIPS_INNER, RIGHT_EYE
+from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_INNER, RIGHT_BROW, RIGHT_EYE
+
+FOREHEAD = (284, 332, 297, 338, 10, 109, 67, 103, 54)  # of the face oval, from the left temple to the right one
+BEYOND = 1.3  # times as far from the brows: the forehead's mask ends nowhere within the hull
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +21,13 @@ class FaceMasks:
 
     `skin_hull` is the convex hull of all landmarks, eyes and mouth included: from the front that is the face
     oval, in half profile it keeps the nose. `eyes` and `inner_mouth` are the openings between lids and lips.
+    `forehead` is what is above the brows, to beyond the hull.
     """
 
     skin_hull: np.ndarray
     eyes: np.ndarray
     inner_mouth: np.ndarray
+    forehead: np.ndarray
 
 
 def face_masks(landmarks: np.ndarray, size: int) -> FaceMasks:
@@ -30,7 +35,10 @@ def face_masks(landmarks: np.ndarray, size: int) -> FaceMasks:
     points = np.ascontiguousarray(landmarks[:, :2], np.float32)
     hull = cv2.convexHull(points)[:, 0]
     eyes = _inside(points[list(RIGHT_EYE)], size) | _inside(points[list(LEFT_EYE)], size)
-    return FaceMasks(_inside(hull, size), eyes, _inside(points[list(LIPS_INNER)], size))
+    brows = points[[*RIGHT_BROW[:5], *LEFT_BROW[4::-1]]]
+    middle = brows.mean(0)
+    forehead = np.concatenate([brows, middle + BEYOND * (points[list(FOREHEAD)] - middle)])
+    return FaceMasks(_inside(hull, size), eyes, _inside(points[list(LIPS_INNER)], size), _inside(forehead, size))
 
 
 def _inside(polygon: np.ndarray, size: int) -> np.ndarray:

@@ -59,6 +59,7 @@ class _Geometry:
     """What a crop's landmarks say of it, on the CPU."""
 
     skin: np.ndarray  # (224, 224) bool: within the face, without eyes and open mouth
+    forehead: np.ndarray  # (224, 224) bool, see `FaceMasks`
     background: np.ndarray  # (3,) sRGB
     eye_distance: float
     chip_from_crop: np.ndarray  # (2, 3)
@@ -88,7 +89,8 @@ def photo_targets(crops: Sequence[FaceCrop], models: GuidanceModels) -> PhotoTar
     (seen,) = device_from_host(device, image)
     features = (models.occlusion_features or models.perceptual)(seen)
     hidden = models.occlusion.hidden(seen, features, guides.to(device))
-    likelihood = torch.from_numpy(np.stack([bare_skin(row) for row in array_from_tensor(hidden[:, 0])]))[:, None]
+    rows = zip(array_from_tensor(hidden[:, 0]), found, strict=True)
+    likelihood = torch.from_numpy(np.stack([bare_skin(row, own.forehead) for row, own in rows]))[:, None]
     skin = torch.from_numpy(np.stack([row.skin for row in found]))[:, None].float()
     by_network = network(warp_chip(image, mesh_from_crop, network.input_size).to(device))[0]
     if models.landmarks is not None:
@@ -112,11 +114,13 @@ def photo_targets(crops: Sequence[FaceCrop], models: GuidanceModels) -> PhotoTar
 
 
 def _geometry(crop: FaceCrop, chip_template: np.ndarray, network: LandmarkNetwork) -> _Geometry:
-    outside = ~face_masks(crop.landmarks, CROP_SIZE).skin_hull & crop.inside_photo
+    masks = face_masks(crop.landmarks, CROP_SIZE)
+    outside = ~masks.skin_hull & crop.inside_photo
     pixels = crop.image[outside] if outside.any() else crop.image.reshape(-1, 3)
     right, left = crop.landmarks[list(RIGHT_EYE), :2].mean(0), crop.landmarks[list(LEFT_EYE), :2].mean(0)
     return _Geometry(
         skin_by_landmarks(crop.landmarks, crop.inside_photo),
+        masks.forehead & crop.inside_photo,
         pixels.mean(0, dtype=np.float64).astype(np.float32),
         float(np.linalg.norm(right - left)),
         chip_transform(crop.five_points, chip_template),

@@ -1,6 +1,14 @@
 import numpy as np
 
-from fitdiff.models.landmark_indices import FACE_OVAL, LANDMARK_COUNT, LEFT_EYE, LIPS_INNER, RIGHT_EYE
+from fitdiff.models.landmark_indices import (
+    FACE_OVAL,
+    LANDMARK_COUNT,
+    LEFT_BROW,
+    LEFT_EYE,
+    LIPS_INNER,
+    RIGHT_BROW,
+    RIGHT_EYE,
+)
 from fitdiff.runtime.face_masks import face_masks
 
 
@@ -45,3 +53,16 @@ def test_landmarks_outside_the_crop() -> None:
     masks = face_masks(_face() - [40, 0], 100)
     assert masks.skin_hull[50, 0] and not masks.skin_hull[50, 60]
     assert not face_masks(_face() + 500, 100).skin_hull.any()
+
+
+def test_the_forehead_is_above_the_brows_and_reaches_beyond_the_hull() -> None:
+    points = _face()
+    points[list(FACE_OVAL)] = np.roll(_ring((50, 50), (30, 40), len(FACE_OVAL)), -27, 0)  # from the top clockwise
+    for brow, outer, inner in ((RIGHT_BROW, 28.0, 46.0), (LEFT_BROW, 72.0, 54.0)):
+        upper, height = np.linspace(outer, inner, 5), 30.0 if brow is RIGHT_BROW else 26.0  # the left one is raised
+        points[list(brow[:5])] = np.stack([upper, np.full(5, height)], 1)
+        points[list(brow[5:])] = np.stack([upper[::-1], np.full(5, height + 3)], 1)
+    masks = face_masks(points, 100)
+    assert masks.forehead[20, 50] and masks.forehead[9, 50] and not masks.skin_hull[9, 50]
+    assert masks.forehead[28, 36] and not masks.forehead[28, 64]
+    assert not masks.forehead[34:].any()
