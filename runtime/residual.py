@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OPENING = 25  # texels of 256: eyes and an open mouth are no larger
 LEAST_SPREAD = (0.008, 0.006)  # of the fine and the middle band: faces that were drawn have few wrinkles
 ON_LIPS = 0.4  # times the spread: what guidance sees there is mostly teeth and the shade between lips
+STRANDS, NEAR_FRINGE = 8.0, 4.0  # texels of 256 that a fringe's strands reach beyond what is seen of it, and how surely
 LASHES = 9  # texels of 256, about the lids' rims
 BLURS = (0.7, EDGES[0])  # texels of 256: what is finer in a band is speckle, or another band's
 NEVER_DARK = 0.1  # log sRGB: where one face in a hundred is no darker than that, what is dark is hair
@@ -86,8 +87,9 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
         estimate = guide.estimate(maps, parts)
         on_skin = estimate.image * (estimate.rendering.part == 0)[:, None]
         (bare,) = torch.autograd.grad((on_skin * guide.target.skin).sum(), maps, retain_graph=True)
+        (worn,) = torch.autograd.grad((on_skin * guide.target.worn).sum(), maps, retain_graph=True)
         (all_skin,) = torch.autograd.grad(on_skin.sum(), maps)
-    bare, all_skin = (blurred(g[:, :3].sum(1, keepdim=True).clamp_min(0), 2.0) for g in (bare, all_skin))
+    bare, worn, all_skin = (blurred(g[:, :3].sum(1, keepdim=True).clamp_min(0), 2.0) for g in (bare, worn, all_skin))
     above_mean = all_skin > all_skin.mean((1, 2, 3), keepdim=True)
     typical = all_skin.masked_fill(~above_mean, torch.nan).flatten(1).nanmedian(1).values[:, None, None, None]
     dense = (2 * all_skin / typical - 0.2).clamp(0, 1)  # grazing views show little
@@ -98,7 +100,11 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     within = (3.0 * blurred(whole, 6.0) - 2.0).clamp(0, 1)
     eyes = _hull_on_chart(guide, LEFT_EYE, maps.shape[-1]) | _hull_on_chart(guide, RIGHT_EYE, maps.shape[-1])
     eyes = torch.from_numpy(cv2.dilate(eyes, np.ones((LASHES, LASHES)))).to(maps)[None, None]
-    return inside * within, (1 - inside) * within * blurred(eyes, 1.5)
+    brows = np.flatnonzero(_hull_on_chart(guide, LEFT_BROW + RIGHT_BROW, maps.shape[-1]).any(1))
+    above_brows = torch.arange(maps.shape[-1], device=maps.device)[:, None] <= int(brows[-1])
+    fringe = worn / (all_skin + 1e-6) * dense * above_brows
+    clear = (1 - NEAR_FRINGE * blurred(fringe, STRANDS)).clamp(0, 1)
+    return clear * inside * within, (1 - inside) * within * blurred(eyes, 1.5)
 
 
 class Residual:

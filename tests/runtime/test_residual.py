@@ -71,6 +71,27 @@ def test_rims_are_about_the_eyes_and_go_with_them(pipeline: FitDiffPipeline, cro
     assert covered[near[0]].max() < 0.1 and covered[near[1]].max() > 0.7
 
 
+def test_beside_a_fringe_nothing_is_shown_and_beside_glasses_it_is(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    """Hair over the character's right forehead, left in picture and chart; or the same over that cheek."""
+    guide = guide_of(pipeline, crop)
+    clean, (x, y) = guide.target, crop.landmarks[[105, 334], :2].T.astype(int)
+    found = {}
+    for name, top in (("nothing", None), ("fringe", int(y[0]) - 60), ("cheek", int(y[0]) + 45)):
+        worn = torch.zeros_like(clean.worn)
+        if top is not None:
+            worn[..., top : top + 45, : int(x.mean())] = 1.0
+        skin = clean.skin.maximum(clean.worn) * (1 - worn)
+        guide.target = replace(clean, skin=skin, worn=worn * clean.skin.maximum(clean.worn))
+        found[name] = shown_of(guide, torch.zeros(1, 1, 67, 64))[0, 0]
+    brow = guide.models.morphable.landmarks_on_chart()[105] * 256 / guide.models.morphable.config.face_block[2]
+    above = (slice(int(brow[1]) - 8, int(brow[1]) - 2), slice(int(brow[0]) - 12, int(brow[0]) + 12))
+    assert found["nothing"][above].mean() > 0.7
+    assert found["fringe"][above].mean() < 0.3 * found["nothing"][above].mean()
+    mirrored = (above[0], slice(256 - above[1].stop, 256 - above[1].start))
+    assert found["fringe"][mirrored].mean() > 0.8 * found["nothing"][mirrored].mean()
+    assert torch.allclose(found["cheek"][above], found["nothing"][above], atol=0.05)
+
+
 def test_rims_only_get_darker_and_lips_depart_less(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
     depth = torch.full((1, 1, 256, 256), torch.inf)
     rims = NO_RIMS.clone()

@@ -13,8 +13,9 @@ from fitdiff.runtime.pipeline import FitDiffPipeline
 from fitdiff.runtime.residual import HAIR
 from fitdiff.runtime.settled_face import (
     BRIGHTEST_LIGHT,
-    GREENER,
     MAGENTA,
+    PORTRAITS,
+    YELLOW,
     brightness,
     calmed_chroma,
     calmed_lightness,
@@ -102,15 +103,32 @@ def test_yellow_is_the_prior_s_and_magenta_the_photo_s() -> None:
     assert light[1] == pytest.approx(light[0], rel=0.05)
 
 
-def test_photographed_skins_are_greener_by_what_portraits_say_and_as_light() -> None:
-    drawn = torch.rand(1, 9, 4, 4) * 0.1 + torch.tensor([0.75, 0.55, 0.45] + [0.2] * 6)[:, None, None]
+def test_photographed_skins_have_the_hue_that_portraits_say_and_are_as_light() -> None:
+    """A plain dark face, drawn orange: less yellow and less magenta."""
+    drawn = torch.full((1, 9, 256, 256), 0.2)
+    drawn[:, :3] = torch.tensor([0.45, 0.25, 0.16])[:, None, None]
     found = with_photographed_hue(drawn)
-    (yellow, magenta), (before_yellow, before_magenta) = chroma(found), chroma(drawn)
-    assert magenta == pytest.approx(before_magenta - GREENER, abs=1e-4)
-    assert yellow == pytest.approx(before_yellow, abs=1e-4)
+    before, after = chroma(drawn), chroma(found)
+    for value, old, (constant, times) in zip(after, before, PORTRAITS, strict=True):
+        assert value == pytest.approx(constant + times * old, abs=1e-3) and value < old - 0.01
     assert torch.equal(found[:, 3:], drawn[:, 3:])
     light = [luminance(linear_from_srgb(maps[:, :3])) for maps in (drawn, found)]
     assert torch.allclose(light[0], light[1], atol=1e-4)
+
+
+def test_a_mark_keeps_its_hue_beside_the_skin_s() -> None:
+    """The whole face moves by one factor, found within the window of the face: a blue collar tells nothing."""
+    drawn = torch.full((1, 9, 256, 256), 0.2)
+    drawn[:, :3] = torch.tensor([0.6, 0.45, 0.35])[:, None, None]
+    drawn[:, :3, 100:110, 100:110] = torch.tensor([0.7, 0.3, 0.3])[:, None, None]
+    collar = drawn.clone()
+    collar[:, 2, 245:] = 0.9
+    one, other = with_photographed_hue(drawn), with_photographed_hue(collar)
+    assert torch.equal(one[:, :, :240], other[:, :, :240])
+    log = lambda maps: linear_from_srgb(maps[0, :3]).log()  # noqa: E731
+    axes = torch.tensor([YELLOW, MAGENTA])
+    apart = [axes @ (log(maps)[:, 105, 105] - log(maps)[:, 50, 50]) for maps in (drawn, one)]
+    assert torch.allclose(apart[0], apart[1], atol=2e-3)
 
 
 def test_lightness_varies_as_on_faces_and_marks_stay() -> None:
