@@ -86,7 +86,7 @@ def test_beside_a_fringe_nothing_is_shown_and_beside_glasses_it_is(pipeline: Fit
     brow = guide.models.morphable.landmarks_on_chart()[105] * 256 / guide.models.morphable.config.face_block[2]
     above = (slice(int(brow[1]) - 8, int(brow[1]) - 2), slice(int(brow[0]) - 12, int(brow[0]) + 12))
     assert found["nothing"][above].mean() > 0.7
-    assert found["fringe"][above].mean() < 0.3 * found["nothing"][above].mean()
+    assert found["fringe"][above].mean() < 0.5 * found["nothing"][above].mean()
     mirrored = (above[0], slice(256 - above[1].stop, 256 - above[1].start))
     assert found["fringe"][mirrored].mean() > 0.8 * found["nothing"][mirrored].mean()
     assert torch.allclose(found["cheek"][above], found["nothing"][above], atol=0.05)
