@@ -100,10 +100,11 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     within = (3.0 * blurred(whole, 6.0) - 2.0).clamp(0, 1)
     eyes = _hull_on_chart(guide, LEFT_EYE, maps.shape[-1]) | _hull_on_chart(guide, RIGHT_EYE, maps.shape[-1])
     eyes = torch.from_numpy(cv2.dilate(eyes, np.ones((LASHES, LASHES)))).to(maps)[None, None]
-    brows = np.flatnonzero(_hull_on_chart(guide, LEFT_BROW + RIGHT_BROW, maps.shape[-1]).any(1))
-    above_brows = torch.arange(maps.shape[-1], device=maps.device)[:, None] <= int(brows[-1])
+    brows = _hull_on_chart(guide, LEFT_BROW, maps.shape[-1]) | _hull_on_chart(guide, RIGHT_BROW, maps.shape[-1])
+    above_brows = torch.arange(maps.shape[-1], device=maps.device)[:, None] <= int(np.flatnonzero(brows.any(1))[-1])
     fringe = worn / (all_skin + 1e-6) * dense * above_brows
-    clear = (1 - NEAR_FRINGE * blurred(fringe, STRANDS)).clamp(0, 1)
+    beside_brows = 1 - blurred(torch.from_numpy(brows).to(maps)[None, None], 1.5)  # brows are worth some hair
+    clear = (1 - NEAR_FRINGE * blurred(fringe, STRANDS) * beside_brows).clamp(0, 1)
     return clear * inside * within, (1 - inside) * within * blurred(eyes, 1.5)
 
 
