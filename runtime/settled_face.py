@@ -32,7 +32,7 @@ PORTRAITS = ((0.363, 0.529), (0.035, 0.491))  # a skin's hue along both: constan
 def with_photographed_hue(expected: Tensor) -> Tensor:
     """Expected faces as yellow and as magenta as skins are: drawn ones are more so, and dark ones most.
 
-    One regression for each axis, on 62 portraits in colour of 62 people whose light guidance found to be grey
+    One regression for each axis, on 62 portraits in colour of 61 people whose light guidance found to be grey
     (docs/log.md). Luminance stays.
 
     Args:
