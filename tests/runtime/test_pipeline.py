@@ -14,24 +14,13 @@ from fitdiff.rendering.camera import project
 from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_chip import five_points_from_landmarks
-from fitdiff.runtime.face_crop import FaceCrop, crop_face
+from fitdiff.runtime.face_crop import FaceCrop
 from fitdiff.runtime.guidance import GUIDANCE_PRESETS, GuidanceConfig
 from fitdiff.runtime.loading import load_pipeline
-from fitdiff.runtime.photo import load_photo
 from fitdiff.runtime.photo_target import photo_target
 from fitdiff.runtime.pipeline import FitDiffPipeline
 
 OPTIONS = AvatarOptions(steps=2, guidance="latent", seed=3)
-
-
-@pytest.fixture(scope="module")
-def pipeline(small_assets: Path) -> FitDiffPipeline:
-    return load_pipeline(small_assets)
-
-
-@pytest.fixture(scope="module")
-def crop(pipeline: FitDiffPipeline, astronaut: Path) -> FaceCrop:
-    return crop_face(load_photo(astronaut), pipeline.detector, pipeline.models.face_mesh)
 
 
 def same(a: AvatarResult, b: AvatarResult) -> bool:
