@@ -2,7 +2,7 @@
 
 A photo does not tell a light skin from much light, and guidance makes the latent say of light what it likes: a bright
 forehead, a cast of colour. So all of that comes from the expected face, and what the skin gives up goes to the light.
-Every function gives a residual for `with_detail`. Knows nothing of what a photo shows more finely than the latent.
+Knows nothing of the sampling loop and of what a photo shows more finely than the latent.
 """
 
 from __future__ import annotations
