@@ -71,8 +71,8 @@ def test_rims_are_about_the_eyes_and_go_with_them(pipeline: FitDiffPipeline, cro
     assert covered[near[0]].max() < 0.1 and covered[near[1]].max() > 0.7
 
 
-def test_beside_a_fringe_nothing_is_shown_and_beside_glasses_it_is(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
-    """Hair over the character's right forehead, left in picture and chart; or the same over that cheek."""
+def test_beside_a_fringe_brows_alone_are_shown(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
+    """Hair over the character's right forehead, left in picture and chart. Over that cheek it takes none away."""
     guide = guide_of(pipeline, crop)
     clean, (x, y) = guide.target, crop.landmarks[[105, 334], :2].T.astype(int)
     found = {}
@@ -89,6 +89,10 @@ def test_beside_a_fringe_nothing_is_shown_and_beside_glasses_it_is(pipeline: Fit
     assert found["fringe"][above].mean() < 0.5 * found["nothing"][above].mean()
     mirrored = (above[0], slice(256 - above[1].stop, 256 - above[1].start))
     assert found["fringe"][mirrored].mean() > 0.8 * found["nothing"][mirrored].mean()
+    brows = guide.models.morphable.landmarks_on_chart()[[105, 66, 52, 65]] * 256
+    x, y = (brows.mean(0) / guide.models.morphable.config.face_block[2]).long()
+    on_brow = (slice(int(y) - 1, int(y) + 2), slice(int(x) - 3, int(x) + 4))
+    assert found["fringe"][on_brow].mean() > 0.9 * found["nothing"][on_brow].mean()
     assert torch.allclose(found["cheek"][above], found["nothing"][above], atol=0.05)
 
 
