@@ -1,7 +1,7 @@
 """Compose the whole head's textures from the face maps: the same function for guidance, pictures and export.
 
 The face maps are an exact block of the atlas; around it lie a neutral scalp, ears and neck, whose colour is carried
-over from the face's border, and the other parts (eyes, mouth, teeth, tongue, lashes), which stay as they are.
+over from the face's border near it and from its forehead and cheeks farther away, and the other parts (eyes, mouth, teeth, tongue, lashes), which stay as they are.
 Knows nothing of networks, of meshes or of files of users.
 """
 
@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from ..models.checkpoint import ModelCard, assets_dir, load_checkpoint
 from .drawn_eye import drawn_eye
+from .even_skin import mean_of_plain_skin
 from .renderer import HeadMapsTensor
 from .shader import F0_MAX, linear_from_srgb, srgb_from_linear
 
 CELL = 16  # texels of the 1024 atlas that share one value of the tone field
-FADE = 90.0  # texels over which local tone gives way to the border's mean
+FADE = 90.0  # texels over which the border's tone gives way to that of forehead and cheeks
+PADDING = 7  # texels of the 1024 atlas beyond an island's edge that have its tone, for filters and smaller mip levels
 NECK_FADE = (470.0, 600.0)  # rows of the 1024 atlas over which it does so towards the neck, whose island lies elsewhere
 
 
@@ -49,7 +51,7 @@ class HeadAtlas(nn.Module):
     spread: Tensor  # (4096, border cells): weights of the tone field, rows sum to `local`
     eye: Tensor  # (1, 3, E, E) linear RGB: eye white and pupil
     iris: Tensor  # (1, 1, E, E): what an iris adds, times its colour
-    local: Tensor  # (4096, 1): share of local tone in a cell, the rest being the border's mean
+    local: Tensor  # (4096, 1): share of local tone in a cell, the rest being that of forehead and cheeks
 
     def __init__(self, config: HeadAtlasConfig, tensors: dict[str, Tensor], size: int = 1024) -> None:
         super().__init__()
@@ -57,6 +59,7 @@ class HeadAtlas(nn.Module):
         maps = {name: tensor.float()[None] / 255 for name, tensor in tensors.items()}
         maps["albedo"] = linear_from_srgb(maps["albedo"])
         maps["normal"] = maps["normal"] * 2 - 1
+        maps["skin"] = functional.max_pool2d(maps["skin"], 2 * PADDING + 1, 1, PADDING)
         factor = maps["albedo"].shape[-1] // size
         x, y, side = config.face_block
         weight = functional.avg_pool2d(maps["blend"], CELL)[0, 0]
@@ -100,9 +103,9 @@ class HeadAtlas(nn.Module):
         base = self.albedo[:, :, y : y + side, x : x + side]
         ratio = (functional.avg_pool2d(face_albedo, cell).clamp_min(1e-3).log()
                  - functional.avg_pool2d(base, cell).clamp_min(1e-3).log())  # fmt: skip
+        whole = mean_of_plain_skin(ratio)[..., None]
         ratio = ratio.flatten(2)[:, :, self.border_cells]  # (B, 3, cells)
-        mean = ratio.mean(2, keepdim=True)
-        field = mean + self.local.T * (functional.linear(ratio, self.spread) - mean)  # (B, 3, 4096)
+        field = whole + self.local.T * (functional.linear(ratio, self.spread) - whole)  # (B, 3, 4096)
         field = functional.interpolate(field.unflatten(2, (1024 // CELL, 1024 // CELL)), self.size, mode="bilinear")
         toned = self.albedo * (field * self.skin).exp()
 

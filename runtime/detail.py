@@ -25,6 +25,7 @@ from .settled_face import (
     calmed_chroma,
     calmed_lightness,
     divided_light,
+    even_surround,
     expected_tone,
     mean_linear,
     with_photographed_hue,
@@ -115,6 +116,7 @@ def refine_detail(guide: PhotoGuidance, z_0: Tensor, config: DetailConfig, expec
             calm = calm + tone
             kept = config.kept * spread_of_faces(guide, base.shape[-1])
             calm = calm + calmed_lightness(with_detail(decoded, calm), expected, shown, kept, level)
+            calm = calm + even_surround(with_detail(decoded, calm))
             sampled, base = base, with_detail(decoded, calm)
             before, skin = (mean_linear(maps[:, :3], shown + 1e-6) for maps in (sampled, base))
             parts = replace(parts, light=divided_light(parts.light, skin / before, skin, guide.is_grey))

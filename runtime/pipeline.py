@@ -41,6 +41,7 @@ from .guidance import GUIDANCE_PRESETS, GuidanceConfig, PhotoGuidance, crop_came
 from .guidance_models import GuidanceModels
 from .photo_target import PhotoTarget, photo_targets
 from .report import StageClock
+from .settled_face import even_surround
 from .trace import span
 
 if TYPE_CHECKING:
@@ -310,8 +311,8 @@ class FitDiffPipeline:
         with span("texture_decoder", "engine"):
             maps = self.models.autoencoder.decode(parts.texture)
         vertices, light = self.morphable(parts.identity, parts.expression), light_from_latent(parts.light)
+        maps = with_detail(maps, even_surround(maps) if detail is None else detail.residual)
         if detail is not None:
-            maps = with_detail(maps, detail.residual)
             with span("fine_detail", "pytorch"):
                 maps = self._with_fine_detail(maps, detail, crops, fits, vertices, light)
         with span("compose", "pytorch"):

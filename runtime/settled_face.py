@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..models.delighting import COLUMNS, ROWS, SIDE
 from ..models.latent import LatentParts
-from ..rendering.lightness import DISPLAY_GAMMA, lightness, lightness_bands
+from ..rendering.even_skin import evening
+from ..rendering.lightness import DARKEST, DISPLAY_GAMMA, lightness, lightness_bands
 from ..rendering.shader import light_from_latent, linear_from_srgb, luminance, srgb_from_linear
 from .residual import alike, like_hair
 
@@ -127,6 +128,16 @@ def calmed_lightness(
     bands = alike(kept * (bands / kept).tanh(), shown)
     change = bands.sum(1, keepdim=True) + level - departure
     return torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
+
+
+def even_surround(face_maps: Tensor) -> Tensor:
+    """The residual (B, 4, S, S) by which temples, ears and what lies under the jaw get the face's colour; see `evening`.
+
+    Args:
+        face_maps: (B, 9, S, S) in [0, 1], S a multiple of 32.
+    """
+    change = evening(linear_from_srgb(face_maps[:, :3]).clamp_min(DARKEST).log()) / DISPLAY_GAMMA
+    return torch.cat([change, torch.zeros_like(change[:, :1])], 1)
 
 
 def without_hair(delit: Tensor, expected: Tensor, depth: Tensor) -> Tensor:

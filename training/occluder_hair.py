@@ -54,7 +54,7 @@ def hair_colour(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     kind = rng.random()
     if kind < 0.08:
         return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.3, 0.95), rng.uniform(0.3, 0.95)))
-    if kind < 0.22:
+    if kind < 0.3:
         return np.clip(scene.skin * np.exp(rng.normal(-0.1, 0.15) + rng.normal(0, 0.05, 3)), 0.03, 0.95)
     odds = np.array([5, 5, 4, 3, 2, 1, 1.5, 1.5, 1, 1, 1, 0.8])
     natural = NATURAL[rng.choice(len(NATURAL), p=odds / odds.sum())]
@@ -213,7 +213,7 @@ def curtain(
 
 
 def fringe(scene: Scene, skull: Skull, colour: np.ndarray, rng: np.random.Generator) -> None:
-    """Strands over the forehead: full or thin, straight or swept, from the hairline to the brows or the nose."""
+    """Strands over the forehead: full or thin, straight, swept or from a parting aside, down to brows or nose."""
     count = int(rng.choice([25, 80, 260], p=[0.2, 0.3, 0.5]))
     place = rng.uniform(-1, 1, count)
     left, right = scene.points[54, 0], scene.points[284, 0]
@@ -222,6 +222,9 @@ def fringe(scene: Scene, skull: Skull, colour: np.ndarray, rng: np.random.Genera
     x = (left + right) / 2 + place * (right - left) / 2
     length, sweep, arch = rng.uniform(-0.45, 0.3), rng.normal(0, 0.35), rng.uniform(-0.1, 0.35)
     root = np.stack([skull.middle + (x - skull.middle) * 0.75, skull.hairline - rng.uniform(0.1, 0.7, count)], 1)
+    if rng.random() < 0.35:
+        sweep = rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.1)
+        root[:, 0] = skull.middle - sweep * rng.uniform(0.2, 0.7) + rng.normal(0, 0.12, count)
     tip = np.stack([x + sweep, length + arch * place**2 - rng.gamma(1.3, 0.06, count)], 1)
     bulge = np.stack([(x - skull.middle) * 0.12 - 0.15 * sweep + rng.normal(0, 0.02, count), np.zeros(count)], 1)
     controls = np.stack([root, root + (tip - root) * 0.3 + bulge, root + (tip - root) * 0.7 + bulge, tip], 1)

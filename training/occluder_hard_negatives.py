@@ -16,11 +16,12 @@ from .occluder_scene import Scene, any_colour, blurred, fabric, sigmoid, smooth_
 
 
 def paint_harmless(scene: Scene, rng: np.random.Generator) -> None:
-    """Some of: a cast shadow, highlights, coloured light, make-up, stubble or a beard, heavier brows."""
+    """Some of: a cast shadow, highlights, coloured light, make-up, stubble or a beard, other brows, wrinkles."""
     if not scene.effects:
         return
     for paint, chance in ((_cast_shadow, 0.3), (_highlights, 0.2), (_coloured_light, 0.08), (_make_up, 0.2),
-                          (_beard, 0.17), (_brows, 0.12), (_stains, 0.1)):  # fmt: skip
+                          (_beard, 0.17), (_brows, 0.3), (_stains, 0.1),
+                          (_wrinkles, 0.35)):  # fmt: skip
         if rng.random() < chance:
             paint(scene, rng)
 
@@ -111,17 +112,54 @@ def _beard(scene: Scene, rng: np.random.Generator) -> None:
 
 
 def _brows(scene: Scene, rng: np.random.Generator) -> None:
-    colour, canvas = hair_colour(scene, rng), scene.canvas()
+    """Other hairs than the face's own: pale or dark, thin or bushy, straight or arched, near the eyes or far above."""
+    colour, canvas, count = hair_colour(scene, rng), scene.canvas(), int(rng.integers(40, 220))
+    if rng.random() < 0.5:
+        colour = colour * rng.uniform(0.1, 0.6)
+    long, rise, arch = rng.uniform(0.05, 0.13), rng.normal(0, 0.03), rng.uniform(-0.03, 0.12)
+    above, below = -rng.uniform(0, 0.7), 1 + rng.uniform(0, 0.5)
     for brow, sign in ((RIGHT_BROW, -1), (LEFT_BROW, 1)):
         upper, lower = scene.points[list(brow[:5])], scene.points[list(brow[9:4:-1])]
-        at, share = rng.uniform(0, 4, 70), rng.uniform(-0.2, 1.2, (70, 1))
+        at, share = rng.uniform(0, 4, count), rng.uniform(above, below, (count, 1))
         ends = [np.stack([np.interp(at, range(5), e[:, i]) for i in range(2)], 1) for e in (upper, lower)]
         root = ends[0] + share * (ends[1] - ends[0])
-        step = np.array([sign * 0.1, -0.03]) + rng.normal(0, 0.02, (70, 2))
+        root[:, 1] -= rise + arch * np.sin(np.pi * at / 4)
+        step = np.array([sign * long, -0.3 * long]) + rng.normal(0, 0.02, (count, 2))
         bundle(scene, np.stack([root, root + step * 0.3, root + step * 0.7, root + step], 1), colour, rng,
                width=(0.008, 0.02), canvas=canvas)  # fmt: skip
     drawn = scene.smaller(canvas)
     scene.tint(drawn[..., :3] / np.maximum(drawn[..., 3:], 1e-3), drawn[..., 3])
+
+
+def _wrinkles(scene: Scene, rng: np.random.Generator) -> None:
+    """Folds from nose to mouth and below it, under the eyes and beside them, between the brows and over them."""
+    p, canvas = scene.points, scene.canvas()
+    middle = p[[168, 4, 152], 0].mean()
+    for sign, nose, corner, outer in ((-1, 129, 61, 33), (1, 358, 291, 263)):
+        beside, mouth, eye = p[nose] + [0.04 * sign, -0.04], p[corner] + [0.1 * sign, 0], p[outer]
+        fan = rng.uniform(-0.6, 0.9, (3, 1))
+        lines = [
+            [beside, beside + [0.12 * sign, 0.1], mouth - [0, 0.12], mouth + [0, rng.uniform(0, 0.25)]],
+            [mouth + [0, 0.08], mouth + [0, 0.15], mouth + [0.02 * sign, 0.22], mouth + [0.05 * sign, 0.3]],
+            [eye + [-0.34 * sign, 0.1], eye + [-0.25 * sign, 0.2], eye + [-0.1 * sign, 0.2], eye + [0.03 * sign, 0.12]],
+            [[middle + 0.06 * sign, y] for y in eye[1] - np.array([0.1, 0.15, 0.2, 0.27])],
+            *(
+                [eye + [0.06 * sign, 0.1 * f], *(eye + [step * sign, step * f] for step in (0.12, 0.18, 0.24))]
+                for f in fan[:, 0]
+            ),
+        ]
+        kept = np.array(lines)[rng.random(len(lines)) < 0.5]
+        if len(kept):
+            kept = kept + rng.normal(0, 0.012, kept.shape)
+            bundle(scene, kept, np.ones(3), rng, width=(0.008, 0.035), canvas=canvas)
+    if rng.random() < 0.4:
+        low, high = p[[105, 334], 1].mean() - 0.08, p[10, 1] + 0.1
+        across = np.linspace(-0.5, 0.5, 4) * rng.uniform(0.5, 1)
+        for y in rng.uniform(high, max(low, high + 0.05), int(rng.integers(1, 4))):
+            line = np.stack([middle + across, y + rng.normal(0, 0.015, 4)], 1)[None]
+            bundle(scene, line, np.ones(3), rng, width=(0.008, 0.02), canvas=canvas)
+    alpha = blurred(scene.smaller(canvas)[..., 3] * scene.hull, rng.uniform(0.01, 0.03) * scene.unit)
+    scene.shade(1 - rng.uniform(0.2, 0.7) * alpha)
 
 
 def _stains(scene: Scene, rng: np.random.Generator) -> None:

@@ -24,7 +24,7 @@ FAMILIES: dict[str, tuple[float, Family]] = {
     "strands": (0.09, loose_strands),
     "headwear": (0.14, occluder_wear.headwear),
     "cover": (0.09, occluder_wear.face_cover),
-    "glasses": (0.17, occluder_wear.glasses),
+    "glasses": (0.24, occluder_wear.glasses),
     "hand": (0.16, occluder_things.hand),
     "thing": (0.07, occluder_things.thing),
     "shape": (0.08, occluder_things.any_shape),

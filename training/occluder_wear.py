@@ -16,13 +16,19 @@ from .occluder_scene import Scene, any_colour, blurred, fabric, sigmoid, smooth_
 
 
 def glasses(scene: Scene, rng: np.random.Generator) -> None:
-    """Thin wire, half rim, rimless or thick plastic; clear lenses with reflections, or dark ones."""
+    """Thin wire, half rim, rimless or thick plastic; clear lenses with reflections, or dark ones.
+
+    Half of the thin ones are thinner than a pixel of a small photo, or hardly differ from the skin behind them.
+    """
     kind = str(rng.choice(["wire", "half", "rimless", "plastic", "tortoise"], p=[0.3, 0.12, 0.1, 0.33, 0.15]))
     dark_lens = rng.random() < 0.3
     lenses = _lens_outlines(scene, rng)
     metal = [(0.85, 0.68, 0.35), (0.78, 0.78, 0.8), (0.2, 0.2, 0.21), (0.7, 0.5, 0.4)]
     if kind in ("wire", "half", "rimless"):
         colour, thick = np.array(metal[rng.integers(4)]) * rng.uniform(0.6, 1.1), rng.uniform(0.014, 0.04)
+        if rng.random() < 0.5:
+            colour = colour + rng.uniform(0, 0.9) * (scene.skin * np.exp(rng.normal(0, 0.35)) - colour)
+            thick *= rng.uniform(0.5, 1)
     else:
         colour = np.array([0.3, 0.17, 0.08]) if kind == "tortoise" else any_colour(rng) ** rng.uniform(1, 3)
         thick = rng.uniform(0.05, 0.15)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 
 from ..models.morphable import MorphableModel
+from ..rendering.even_skin import evening
 from .chart_painting import TEXEL_MM, Canvas, FaceChart, blank, noise
 from .facial_hair import paint_beard, paint_brows
 from .skin_marks import paint_folds, paint_lids, paint_lips, paint_mottle, paint_spots, paint_wide
@@ -69,8 +71,9 @@ class SkinAppearanceModel:
         fine = detail.mean(2) - cv2.GaussianBlur(detail.mean(2), (0, 0), 4)
         height = cv2.GaussianBlur(fine * strength, (0, 0), 0.7).clip(-0.25, 0.15) + 0.035 * pores
         log = tone + colour * np.float32(rng.uniform(0.6, 1.05)) + detail * np.float32(strength)
-        planes = np.ascontiguousarray(log.transpose(2, 0, 1), np.float32)
-        canvas = Canvas(planes.transpose(1, 2, 0), blank(), blank())
+        planes = torch.from_numpy(np.ascontiguousarray(log.transpose(2, 0, 1), np.float32))
+        planes = planes + evening(planes[None])[0]
+        canvas = Canvas(planes.numpy().transpose(1, 2, 0), blank(), blank())
         canvas.tint(pores, [0.015, 0.022, 0.022])
         slope = np.hypot(*np.gradient(height / TEXEL_MM))[face > 0.5]
         wanted = rng.uniform(0.025, 0.06) * (1 + 0.5 * traits.age)  # root mean square slope of the relief

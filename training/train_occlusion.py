@@ -33,6 +33,8 @@ from .synthetic import drawn_cover
 Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """(S, S, 3) sRGB in [0, 1] and (468, 2) px -> the picture with occluders, (S, S) their coverage in [0, 1]."""
 
+HIDES = 2.0  # a pixel of which half is covered shows no skin; so is a wire that is thinner than a pixel found
+
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # picture, coverage, guides, weight
 
 
@@ -217,7 +219,8 @@ class OcclusionTrainer:
         """Image (B, 3, S, S), and at half the size coverage and weight (B, 1, S/2, S/2); guides (B, 5, S, S)."""
         picture, coverage, guides, weight = (np.stack(x).astype(np.float32) for x in zip(*samples, strict=True))
         image = torch.from_numpy(np.ascontiguousarray(picture.transpose(0, 3, 1, 2)))
-        halves = (F.avg_pool2d(torch.from_numpy(x)[:, None], 2) for x in (coverage, weight))
+        seen = np.minimum(HIDES * coverage, 1)
+        halves = (F.avg_pool2d(torch.from_numpy(x)[:, None], 2) for x in (seen, weight))
         half_coverage, half_weight = halves
         moved = self.workers.moved
         return moved(image), moved(half_coverage), moved(torch.from_numpy(guides)), moved(half_weight)
