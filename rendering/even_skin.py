@@ -22,7 +22,7 @@ SURROUND = 1.35  # times the oval, from where on a skin has one colour
 
 
 def mean_of_plain_skin(texels: Tensor) -> Tensor:
-    """(B, C, S, S) over the face chart, S a multiple of 32 -> (B, C), the mean where skin has no brows, beard or lips."""
+    """(B, C, S, S) over the face chart, S a multiple of 32 -> (B, C), the mean where skin has no brows, beard, lips."""
     at = texels.shape[-1] // 32
     parts = [texels[..., y * at : (y + h) * at, x * at : (x + w) * at].flatten(2) for x, y, w, h in PLAIN_SKIN]
     return torch.cat(parts, 2).mean(2)
@@ -31,8 +31,8 @@ def mean_of_plain_skin(texels: Tensor) -> Tensor:
 def evening(log: Tensor) -> Tensor:
     """By how much temples, ears and what lies under the jaw differ broadly in colour from forehead and cheeks.
 
-    Skins recombined from photographs were paler and greyer there, dark ones most, and a face on them looked like a mask.
-    What is darker stays so: stubble, a beard.
+    Skins recombined from photographs were paler and greyer there, dark ones most, and a face on them looked like a
+    mask. What is darker stays so: stubble, a beard.
 
     Args:
         log: (B, 3, S, S), logarithms of linear albedo over the face chart; S a multiple of 32.

@@ -1,7 +1,8 @@
 """Compose the whole head's textures from the face maps: the same function for guidance, pictures and export.
 
 The face maps are an exact block of the atlas; around it lie a neutral scalp, ears and neck, whose colour is carried
-over from the face's border near it and from its forehead and cheeks farther away, and the other parts (eyes, mouth, teeth, tongue, lashes), which stay as they are.
+over from the face's border near it and from its forehead and cheeks farther away, and the other parts (eyes, mouth,
+teeth, tongue, lashes), which stay as they are.
 Knows nothing of networks, of meshes or of files of users.
 """
 
@@ -103,7 +104,7 @@ class HeadAtlas(nn.Module):
         base = self.albedo[:, :, y : y + side, x : x + side]
         ratio = (functional.avg_pool2d(face_albedo, cell).clamp_min(1e-3).log()
                  - functional.avg_pool2d(base, cell).clamp_min(1e-3).log())  # fmt: skip
-        whole = mean_of_plain_skin(ratio)[..., None]
+        whole = mean_of_plain_skin(ratio.detach())[..., None]  # what surrounds a face asks nothing of it
         ratio = ratio.flatten(2)[:, :, self.border_cells]  # (B, 3, cells)
         field = whole + self.local.T * (functional.linear(ratio, self.spread) - whole)  # (B, 3, 4096)
         field = functional.interpolate(field.unflatten(2, (1024 // CELL, 1024 // CELL)), self.size, mode="bilinear")

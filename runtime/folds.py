@@ -12,16 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..models.landmark_indices import LEFT_EYE, LIPS_OUTER, RIGHT_EYE
 from ..models.morphable import MorphableModel
 from ..rendering.blur import blurred
 from ..rendering.chart import chart_fragments
 from ..rendering.interpolation import image_from_fragments, interpolate_corners
 from ..rendering.lightness import DISPLAY_GAMMA, lightness, lightness_bands
 from ..rendering.renderer import HeadRenderer
+from .chart_areas import hull_on_chart, landmarks_on_chart
 
 LEAST_LOSS, FULL_LOSS = 0.03, 0.12  # of the skin's area: from here on it folds, and here it surely does
 FINE_SHARE, SHARE = 0.5, 0.9  # of the fine band, where half are lines that stay, and of the broader ones
-_BLUR = 2.0  # texels of 256
+MOUSTACHE = (0.12, 0.18)  # log sRGB that skin above the lip is darker than expected by: perhaps hair, and surely
+MOUSTACHE_SHARE = 0.75  # of that skin may be lighter
+ABOVE_LIP = (129, 358, 291, 61)  # of the mesh: the nose's wings, the corners of the mouth
+_REACH, _BLUR, _ABOUT = 7, 3.0, 2  # texels of 256
 LIMITS = (0.0, 255 / 128)  # of the factors that a map holds, see `fold_factors`
 
 
@@ -47,10 +52,31 @@ def expression_folds(
         image_from_fragments(fragments, interpolate_corners(fragments, row[renderer.triangles[skin], None]))
         for row in loss
     ])  # fmt: skip
-    folded = blurred(((loss - LEAST_LOSS) / (FULL_LOSS - LEAST_LOSS)).clamp(0, 1), _BLUR * side / 256)
     bands = lightness_bands(lightness(face_maps[:, :3]) - lightness(expected[:, :3]))
     fine, broader = bands[:, :1], bands[:, 1:].sum(1, keepdim=True)
+    pressed = ((loss - LEAST_LOSS) / (FULL_LOSS - LEAST_LOSS)).clamp(0, 1)
+    above_lip = torch.from_numpy(hull_on_chart(model, ABOVE_LIP, side)).to(loss)
+    hair = _moustache(broader, (above_lip - torch.from_numpy(hull_on_chart(model, LIPS_OUTER, side)).to(loss)) > 0)
+    below_lids = int(landmarks_on_chart(model, RIGHT_EYE + LEFT_EYE, side)[:, 1].max()) + _REACH * side // 256
+    cheeks = (1 - above_lip) * (torch.arange(side, device=loss.device)[:, None] >= below_lids)  # lashes are no creases
+    folded = pressed.lerp(_beside(pressed), cheeks * (1 - hair)) * (1 - hair * above_lip)
+    folded = blurred(folded, _BLUR * side / 256)
     return folded * (FINE_SHARE * _on_both_sides(fine) + SHARE * _on_both_sides(broader))
+
+
+def _beside(pressed: Tensor) -> Tensor:
+    """(B, 1, S, S): a crease runs along the edge of the skin that is pressed together, and beyond it."""
+    reach = _REACH * pressed.shape[-1] // 256
+    return functional.max_pool2d(pressed, 2 * reach + 1, 1, reach)
+
+
+def _moustache(broader: Tensor, above_lip: Tensor) -> Tensor:
+    """(B, 1, 1, 1) in [0, 1], how surely hair grows above the lip: then what is dark beside the mouth is hair, too.
+
+    broader: (B, 1, S, S), departures from the expected lightness; above_lip: (S, S) bool.
+    """
+    dark = (-broader[:, 0, above_lip]).quantile(MOUSTACHE_SHARE, 1)[:, None, None, None]
+    return ((dark - MOUSTACHE[0]) / (MOUSTACHE[1] - MOUSTACHE[0])).clamp(0, 1)
 
 
 def area_ratio(neutral: Tensor, vertices: Tensor, triangles: Tensor) -> Tensor:
@@ -80,6 +106,10 @@ def _enlarged(folds: Tensor, side: int) -> Tensor:
 
 
 def _on_both_sides(x: Tensor) -> Tensor:
-    """(B, 1, S, S): as much of x as the face's other side has, too."""
-    other = x.flip(-1)
-    return torch.where(x * other > 0, x.sign() * x.abs().minimum(other.abs()), 0.0)
+    """(B, 1, S, S): as much of x as the face's other side has, too, at about the same place."""
+    about = 2 * (_ABOUT * x.shape[-1] // 256) + 1
+    shares = [
+        part.minimum(functional.max_pool2d(part.flip(-1), about, 1, about // 2))
+        for part in (x.clamp_min(0), (-x).clamp_min(0))
+    ]
+    return shares[0] - shares[1]

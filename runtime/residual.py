@@ -6,7 +6,6 @@ is free, a blotch on a cheek is not, and what varies more broadly is light. Know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +18,7 @@ from ..models.landmark_indices import LEFT_BROW, LEFT_EYE, LIPS_OUTER, RIGHT_BRO
 from ..models.latent import LatentParts
 from ..rendering.blur import blurred
 from ..rendering.lightness import BROADEST, EDGES
+from .chart_areas import hull_on_chart
 
 if TYPE_CHECKING:
     from .detail import DetailConfig
@@ -29,6 +29,7 @@ LEAST_SPREAD = (0.008, 0.006)  # of the fine and the middle band: faces that wer
 ON_LIPS = 0.4  # times the spread: what guidance sees there is mostly teeth and the shade between lips
 STRANDS, NEAR_FRINGE = 8.0, 4.0  # texels of 256 that a fringe's strands reach beyond what is seen of it, and how surely
 LASHES = 9  # texels of 256, about the lids' rims
+DARKEST_RIM = 0.35  # log sRGB: lashes darken a rim no more; what is darker is an iris that the fitted lid covers
 BLURS = (0.7, EDGES[0])  # texels of 256: what is finer in a band is speckle, or another band's
 NEVER_DARK = 0.1  # log sRGB: where one face in a hundred is no darker than that, what is dark is hair
 HAIR, LEAST_HAIR = 1.2, 0.06  # times that face's darkness, and at least so much
@@ -46,7 +47,7 @@ def spread_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
 def spread_of_residual(guide: PhotoGuidance, size: int) -> Tensor:
     """The same, less on the lips."""
     spread = spread_of_faces(guide, size)
-    lips = torch.from_numpy(_hull_on_chart(guide, LIPS_OUTER, size)).to(spread)[None, None]
+    lips = torch.from_numpy(hull_on_chart(guide.models.morphable, LIPS_OUTER, size)).to(spread)[None, None]
     return spread * torch.lerp(torch.ones_like(lips), torch.full_like(lips, ON_LIPS), blurred(lips, 1.5))
 
 
@@ -58,15 +59,8 @@ def depth_of_faces(guide: PhotoGuidance, size: int) -> Tensor:
     known = guide.models.autoencoder.lightness_depth[None]
     known = functional.interpolate(known, size, mode="bilinear", align_corners=False)
     known = torch.where(known.amax() > 0, known, torch.inf)
-    inside = torch.from_numpy(_hull_on_chart(guide, LEFT_BROW + RIGHT_BROW + LIPS_OUTER, size))
+    inside = torch.from_numpy(hull_on_chart(guide.models.morphable, LEFT_BROW + RIGHT_BROW + LIPS_OUTER, size))
     return known.masked_fill(inside.bool().to(known.device), torch.inf)
-
-
-def _hull_on_chart(guide: PhotoGuidance, landmarks: Sequence[int], size: int) -> np.ndarray:
-    """(size, size) uint8, 1 within the convex hull of some of the 468 landmarks."""
-    points = guide.models.morphable.landmarks_on_chart()[list(landmarks)]
-    points = points.cpu().numpy() * size / guide.models.morphable.config.face_block[2]
-    return cv2.fillConvexPoly(np.zeros((size, size), np.uint8), cv2.convexHull(points.astype(np.int32)), 1)
 
 
 def like_hair(depth: Tensor) -> Tensor:
@@ -98,9 +92,13 @@ def texels_shown(guide: PhotoGuidance, face_maps: Tensor, parts: LatentParts) ->
     # Where the face ends, in hair or at its outline, it fades out more slowly: eyes and mouth are no such end.
     whole = -functional.max_pool2d(-functional.max_pool2d(share, OPENING, 1, OPENING // 2), OPENING, 1, OPENING // 2)
     within = (3.0 * blurred(whole, 6.0) - 2.0).clamp(0, 1)
-    eyes = _hull_on_chart(guide, LEFT_EYE, maps.shape[-1]) | _hull_on_chart(guide, RIGHT_EYE, maps.shape[-1])
+    eyes = hull_on_chart(guide.models.morphable, LEFT_EYE, maps.shape[-1]) | hull_on_chart(
+        guide.models.morphable, RIGHT_EYE, maps.shape[-1]
+    )
     eyes = torch.from_numpy(cv2.dilate(eyes, np.ones((LASHES, LASHES)))).to(maps)[None, None]
-    brows = _hull_on_chart(guide, LEFT_BROW, maps.shape[-1]) | _hull_on_chart(guide, RIGHT_BROW, maps.shape[-1])
+    brows = hull_on_chart(guide.models.morphable, LEFT_BROW, maps.shape[-1]) | hull_on_chart(
+        guide.models.morphable, RIGHT_BROW, maps.shape[-1]
+    )
     above_brows = torch.arange(maps.shape[-1], device=maps.device)[:, None] <= int(np.flatnonzero(brows.any(1))[-1])
     fringe = worn / (all_skin + 1e-6) * dense * above_brows
     beside_brows = 1 - blurred(torch.from_numpy(brows).to(maps)[None, None], 1.5)  # brows are worth some hair
@@ -156,7 +154,8 @@ class Residual:
         bands = torch.where(bands > 0, bright * (bands / bright).tanh(), bands)
         both, apart = self._sides(bands)
         change = self._change(both, apart)
-        change = change + self.rims * (both * self.spread).sum(1, keepdim=True).clamp_max(0)
+        rim = (both * self.spread).sum(1, keepdim=True).clamp_max(0)
+        change = change + self.rims * DARKEST_RIM * (rim / DARKEST_RIM).tanh()
         residual = torch.cat([change.expand(-1, 3, -1, -1), torch.zeros_like(change)], 1)
         rare = _rare(both) + self.config.asymmetric * _rare(apart)
         return residual, self.config.size * rare.mean((2, 3)).sum(1)

@@ -131,7 +131,9 @@ def calmed_lightness(
 
 
 def even_surround(face_maps: Tensor) -> Tensor:
-    """The residual (B, 4, S, S) by which temples, ears and what lies under the jaw get the face's colour; see `evening`.
+    """The residual (B, 4, S, S) by which temples, ears and what lies under the jaw get the face's colour.
+
+    See `evening`.
 
     Args:
         face_maps: (B, 9, S, S) in [0, 1], S a multiple of 32.

@@ -52,6 +52,9 @@ def test_the_neck_has_the_colour_of_forehead_and_cheeks(atlas: HeadAtlas) -> Non
     x, y, width, height = (value // 2 for value in atlas.config.neck_rect)
     necks = [atlas.compose(m).albedo[..., y : y + height, x : x + width] for m in (maps, bordered)]
     assert torch.allclose(*necks)
+    maps.requires_grad_()
+    atlas.compose(maps).albedo[..., y : y + height, x : x + width].sum().backward()
+    assert maps.grad is None or not maps.grad.any()  # a neck that a photo shows must not colour the forehead
 
 
 def test_no_seam_at_the_block(atlas: HeadAtlas) -> None:

@@ -101,6 +101,28 @@ def test_a_mole_is_no_fold(model: MorphableModel, renderer: HeadRenderer) -> Non
     assert abs(around(alone, left)) < 0.1 * abs(around(both, left))
 
 
+def test_a_crease_beside_the_pressed_skin_goes_and_a_moustache_stays(
+    model: MorphableModel, renderer: HeadRenderer
+) -> None:
+    neutral, smile = model.mean[None], smiling(model, "Left", "Right")
+    corner, above = texel(model, 291), texel(model, 164)  # of the mouth; the lip below the nose
+    crease = corner[0] - 2, corner[1] + 6
+    shaven = expression_folds(marked(crease, mirrored(crease)), plain(), neutral, smile, model, renderer)
+    assert around(shaven, crease) < -0.04
+    hairy = marked(crease, mirrored(crease))
+    hairy[:, :3, above[0] - 8 : above[0] + 6, SIDE - corner[1] : corner[1]] *= 0.7
+    hairs = expression_folds(hairy, plain(), neutral, smile, model, renderer)
+    assert abs(around(hairs, crease)) < 0.6 * abs(around(shaven, crease))  # it may be hair, too
+    assert abs(around(hairs, above)) < 0.2 * abs(float(torch.tensor(0.7).log()))
+
+
+def test_lashes_are_no_crease(model: MorphableModel, renderer: HeadRenderer) -> None:
+    upper_lid = texel(model, 386)
+    dark = marked(upper_lid, mirrored(upper_lid), by=0.6)
+    folds = expression_folds(dark, plain(), model.mean[None], smiling(model, "Left", "Right"), model, renderer)
+    assert abs(around(folds, upper_lid)) < 0.25 * abs(float(torch.tensor(0.6).log()))
+
+
 def test_each_head_of_a_batch_has_its_own_folds(model: MorphableModel, renderer: HeadRenderer) -> None:
     left = texel(model, LEFT_FOLD)
     dark, neutral, smile = marked(left, mirrored(left)), model.mean[None], smiling(model, "Left", "Right")
