@@ -12,7 +12,7 @@ import numpy as np
 
 SURE = (0.2, 0.5)  # what the network says of bare and of hidden pixels
 SURE_IN_FRINGE = (0.1, 0.3)  # the same on a forehead with a fringe
-MARGIN = 5  # px, the diameter by which what hides skin is widened
+MARGIN = 3  # px, the diameter by which what hides skin is widened
 MARGIN_OF_FRINGE = 7
 STRANDS = 27  # px: bare skin of a smaller diameter is between strands of hair
 FEATHER = 1.0  # px
