@@ -12,11 +12,7 @@ from .blur import blurred
 from .lightness import BROADEST
 from .shader import luminance
 
-PLAIN_SKIN = (
-    (13, 7, 6, 3),
-    (10, 15, 3, 3),
-    (19, 15, 3, 3),
-)  # forehead, cheeks: x, y, width, height in 32nds of a chart
+PLAIN_SKIN = ((13, 7, 6, 3), (10, 15, 3, 3), (19, 15, 3, 3))  # x, y, width, height in 32nds: forehead, both cheeks
 OVAL = (0.497, 0.5, 0.2, 0.305)  # the face on its chart: its middle, half its width and height, in shares of the side
 SURROUND = 1.35  # times the oval, from where on a skin has one colour
 

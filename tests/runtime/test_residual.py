@@ -11,6 +11,7 @@ from fitdiff.runtime.face_crop import FaceCrop
 from fitdiff.runtime.guidance import PhotoGuidance
 from fitdiff.runtime.pipeline import FitDiffPipeline
 from fitdiff.runtime.residual import (
+    DARKEST_RIM,
     NEVER_DARK,
     Residual,
     depth_of_faces,
@@ -106,6 +107,8 @@ def test_rims_only_get_darker_and_lips_depart_less(pipeline: FitDiffPipeline, cr
     darker = residual(-free)[0][:, :3]
     assert darker[..., 65:75, 65:75].max() < -0.05 and not darker[..., 90:160, :].any()
     assert darker[..., 65:75, 181:191].max() < -0.05  # lashes are alike on both sides
+    darkest = residual(-100 * free)[0][..., 65:75, 65:75]
+    assert -DARKEST_RIM <= darkest.min() < -0.9 * DARKEST_RIM  # an iris would be darker
     guide = guide_of(pipeline, crop)
     usual, held = spread_of_faces(guide, 256), spread_of_residual(guide, 256)
     x, y = (guide.models.morphable.landmarks_on_chart()[17] * 256 / guide.models.morphable.config.face_block[2]).int()

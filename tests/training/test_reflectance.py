@@ -9,6 +9,7 @@ import torch
 
 from fitdiff.errors import UsageError
 from fitdiff.models.morphable import MorphableModel, load_morphable
+from fitdiff.rendering.even_skin import mean_of_plain_skin
 from fitdiff.training.chart_painting import Canvas
 from fitdiff.training.facial_hair import paint_beard
 from fitdiff.training.reflectance import PersonTraits, SkinAppearanceModel, normals_from_height, sample_traits
@@ -36,6 +37,22 @@ def test_maps_are_repeatable_and_in_range(appearance: SkinAppearanceModel) -> No
     normal = first[6:].astype(np.float32) / 127.5 - 1
     assert np.abs(np.linalg.norm(normal, axis=0) - 1).max() < 0.02
     assert np.array_equal(first[3], first[4]) and 20 < first[3].mean() < 160  # specular is grey, F0 near .028
+
+
+def test_what_surrounds_a_face_has_its_colour(appearance: SkinAppearanceModel) -> None:
+    """A skin whose face is yellower and darker than what surrounds it; beside the ear and under the jaw, both sides."""
+    skin = appearance.skins[0]
+    face = appearance.chart.face[..., None]
+    odd = Skin(**{**vars(skin), "low": skin.low + face * np.array([-0.2, -0.3, -0.7], np.float32)})
+    maps = SkinAppearanceModel([odd], load_morphable()[0]).sample(traits(0.6, male=0.0), np.random.default_rng(3))
+    albedo = torch.from_numpy(maps[None, :3] / 255.0)
+    mean = mean_of_plain_skin(albedo)[0]
+    for rows, columns in (
+        (slice(290, 330), slice(8, 40)),
+        (slice(290, 330), slice(472, 504)),
+        (slice(460, 490), slice(200, 312)),
+    ):
+        assert torch.allclose(albedo[0, :, rows, columns].mean((1, 2)), mean, atol=0.05)
 
 
 def test_melanin_darkens_and_brows_are_darker_than_the_forehead(appearance: SkinAppearanceModel) -> None:

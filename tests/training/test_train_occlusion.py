@@ -16,8 +16,9 @@ from torch import Tensor
 from fitdiff.errors import UsageError
 from fitdiff.models.occlusion import OcclusionNet, load_occlusion, occlusion_guides
 from fitdiff.models.perceptual import EfficientNetLite0Features, load_perceptual
+from fitdiff.training.devices import start_workers
 from fitdiff.training.state import Budget
-from fitdiff.training.train_occlusion import OcclusionTrainingConfig, train_occlusion
+from fitdiff.training.train_occlusion import OcclusionTrainer, OcclusionTrainingConfig, train_occlusion
 
 SIZE = 224
 
@@ -135,3 +136,14 @@ def test_untrained_network_takes_any_even_size() -> None:
     network, features = OcclusionNet().eval(), load_perceptual()[0]
     image = torch.rand(2, 3, 96, 96)
     assert network(image, features(image), torch.zeros(2, 5, 96, 96)).shape == (2, 1, 48, 48)
+
+
+def test_a_wire_thinner_than_a_pixel_is_hidden_skin(folder: Path, features: EfficientNetLite0Features) -> None:
+    trainer = OcclusionTrainer(
+        OcclusionTrainingConfig(device="cpu"), folder, striped_patch, features, start_workers("cpu")
+    )
+    thin = np.zeros((SIZE, SIZE), np.float32)
+    thin[100:102] = 0.5  # a line of one pixel between two
+    sample = np.zeros((SIZE, SIZE, 3), np.float32), thin, np.zeros((5, SIZE, SIZE), np.float32), np.ones_like(thin)
+    _, coverage, _, _ = trainer._stacked([sample])
+    assert torch.equal(coverage[0, 0, 50], torch.ones(SIZE // 2)) and float(coverage.sum()) == SIZE // 2
