@@ -11,6 +11,9 @@ import torch
 
 from fitdiff.models.latent import LatentLayout
 from fitdiff.rendering.camera import project
+from fitdiff.rendering.even_skin import evening
+from fitdiff.rendering.lightness import DARKEST
+from fitdiff.rendering.shader import linear_from_srgb
 from fitdiff.runtime.avatar_result import AvatarOptions, AvatarResult
 from fitdiff.runtime.detail import DetailConfig
 from fitdiff.runtime.face_chip import five_points_from_landmarks
@@ -150,6 +153,21 @@ def test_what_differs_in_more_than_the_seed_goes_through_loops_of_its_own(
     with pytest.raises(ValueError, match="2 options for 3 crops"):
         pipeline.avatars([crop] * 3, [first, second])
     assert pipeline.avatars([], first) == []
+
+
+@pytest.mark.parametrize("guidance", ["none", "full"])
+def test_temples_and_ears_have_the_colour_of_the_face(
+    pipeline: FitDiffPipeline, crop: FaceCrop, guidance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uneven() -> float:
+        albedo = pipeline.avatar(crop, AvatarOptions(steps=2, guidance=guidance)).avatar.face_maps.diffuse_albedo
+        linear = linear_from_srgb(torch.from_numpy(albedo).permute(2, 0, 1)[None])
+        return float(evening(linear.clamp_min(DARKEST).log()).square().mean().sqrt())
+
+    evened = uneven()
+    for module in ("pipeline", "detail"):
+        monkeypatch.setattr(f"fitdiff.runtime.{module}.even_surround", lambda maps: torch.zeros_like(maps[:, :4]))
+    assert evened < 0.4 * uneven()
 
 
 def test_seed_decides(pipeline: FitDiffPipeline, crop: FaceCrop) -> None:
