@@ -25,7 +25,7 @@ def mean_of_plain_skin(texels: Tensor) -> Tensor:
 
 
 def evening(log: Tensor) -> Tensor:
-    """By how much temples, ears and what lies under the jaw differ broadly in colour from forehead and cheeks.
+    """What gives temples, ears and what lies under the jaw, broadly, the colour of forehead and cheeks.
 
     Skins recombined from photographs were paler and greyer there, dark ones most, and a face on them looked like a
     mask. What is darker stays so: stubble, a beard.

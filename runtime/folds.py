@@ -8,6 +8,7 @@ which is on one side, stays on the skin. Knows no photo and no network.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -55,8 +56,9 @@ def expression_folds(
     bands = lightness_bands(lightness(face_maps[:, :3]) - lightness(expected[:, :3]))
     fine, broader = bands[:, :1], bands[:, 1:].sum(1, keepdim=True)
     pressed = ((loss - LEAST_LOSS) / (FULL_LOSS - LEAST_LOSS)).clamp(0, 1)
-    above_lip = torch.from_numpy(hull_on_chart(model, ABOVE_LIP, side)).to(loss)
-    hair = _moustache(broader, (above_lip - torch.from_numpy(hull_on_chart(model, LIPS_OUTER, side)).to(loss)) > 0)
+    above_lip, lips = (hull_on_chart(model, landmarks, side) for landmarks in (ABOVE_LIP, LIPS_OUTER))
+    hair = _moustache(broader, np.flatnonzero(above_lip & ~lips))
+    above_lip = torch.from_numpy(above_lip).to(loss)
     below_lids = int(landmarks_on_chart(model, RIGHT_EYE + LEFT_EYE, side)[:, 1].max()) + _REACH * side // 256
     cheeks = (1 - above_lip) * (torch.arange(side, device=loss.device)[:, None] >= below_lids)  # lashes are no creases
     folded = pressed.lerp(_beside(pressed), cheeks * (1 - hair)) * (1 - hair * above_lip)
@@ -70,12 +72,13 @@ def _beside(pressed: Tensor) -> Tensor:
     return functional.max_pool2d(pressed, 2 * reach + 1, 1, reach)
 
 
-def _moustache(broader: Tensor, above_lip: Tensor) -> Tensor:
+def _moustache(broader: Tensor, above_lip: np.ndarray) -> Tensor:
     """(B, 1, 1, 1) in [0, 1], how surely hair grows above the lip: then what is dark beside the mouth is hair, too.
 
-    broader: (B, 1, S, S), departures from the expected lightness; above_lip: (S, S) bool.
+    broader: (B, 1, S, S), departures from the expected lightness; above_lip: (N,) places of texels in the flat chart.
     """
-    dark = (-broader[:, 0, above_lip]).quantile(MOUSTACHE_SHARE, 1)[:, None, None, None]
+    dark = -broader.flatten(1)[:, torch.from_numpy(above_lip).to(broader.device)]
+    dark = dark.quantile(MOUSTACHE_SHARE, 1)[:, None, None, None]
     return ((dark - MOUSTACHE[0]) / (MOUSTACHE[1] - MOUSTACHE[0])).clamp(0, 1)
 
 
