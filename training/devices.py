@@ -7,18 +7,23 @@ validates and writes. Knows nothing of networks, losses or files.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 PATIENCE = timedelta(hours=12)  # of the others while process 0 encodes a large data folder for the first time
 
@@ -188,7 +193,14 @@ def start_workers(device: str | None = None) -> Workers:
         remedy = "pip install 'fitdiff[train]', or start one process without a launcher"
         raise MissingError("package accelerate", "not installed", "it, for several processes", remedy) from error
     state = PartialState(cpu=wanted == "cpu", timeout=PATIENCE)
+    atexit.register(_leave, state)
     return Workers(torch.device(state.device or wanted), state.process_index, state.num_processes)
+
+
+def _leave(state: PartialState) -> None:
+    """End the group with its threads, or Python's own end destroys them as they run: now and then an abort."""
+    gc.collect()  # models that share gradients hold the group
+    state.destroy_process_group()
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:

@@ -66,7 +66,7 @@ def test_a_margin_is_taken_off_around_what_hides() -> None:
     hidden = np.zeros((40, 40), np.float32)
     hidden[10:20, 10:20] = 1.0
     skin = bare_skin(hidden)
-    assert skin[15, 15] < 0.01 and skin[15, 20] < 0.2 and skin[15, 26] > 0.99
+    assert skin[15, 15] < 0.01 and skin[15, 20] < 0.4 and skin[15, 24] > 0.99  # .69 without a margin
     assert bare_skin(np.full((8, 8), 0.1)).min() == 1.0
 
 
@@ -75,13 +75,13 @@ def test_between_strands_of_a_fringe_is_no_skin_and_hair_beside_a_forehead_is_no
     forehead[20:60, 20:100] = True
     strands = np.zeros((120, 120), np.float32)
     strands[:20] = 1.0
-    for left in (20, 34, 48):  # strands of 4 px with 10 px between them, on the picture's left
-        strands[20:50, left : left + 4] = 0.4
+    for left in (20, 34, 48):  # strands of 8 px with 6 px between them, on the picture's left
+        strands[20:50, left : left + 8] = 0.4
     strands[20:50, 62:66] = 0.25  # and one that the network hardly sees
     plain, found = bare_skin(strands), bare_skin(strands, forehead)
-    assert plain[40, 41] > 0.9 and found[40, 41] < 0.2 and found[40, 58] < 0.3
+    assert plain[40, 45] > 0.9 and found[40, 45] < 0.2 and found[40, 59] < 0.3
     assert plain[40, 64] > 0.8 and found[40, 64] < 0.4
-    assert found[40, 90] > 0.95 and found[57, 41] > 0.9 * plain[57, 41]  # beside and below them
+    assert found[40, 90] > 0.95 and found[57, 45] > 0.9 * plain[57, 45]  # beside and below them
     assert np.array_equal(found[75:], plain[75:])
     sides = np.zeros((120, 120), np.float32)
     sides[:, :24] = 1.0
