@@ -54,9 +54,9 @@ def paint_lips(canvas: Canvas, chart: FaceChart, traits: PersonTraits, rng: np.r
     canvas.relief += 0.05 * lines + 0.1 * soft(chart.lips, 3)
     wet = rng.uniform(0.1, 0.4)
     if traits.male < 0.5 and rng.random() < 0.4:
-        hues = [(0.5, 0.05, 0.06), (0.35, 0.03, 0.08), (0.55, 0.2, 0.17), (0.2, 0.02, 0.04), (0.6, 0.16, 0.24)]
+        hues = [(0.44, 0.06, 0.06), (0.3, 0.04, 0.07), (0.5, 0.2, 0.17), (0.18, 0.03, 0.04), (0.48, 0.17, 0.19)]
         colour = np.array(hues[rng.integers(len(hues))]) * np.exp(rng.normal(0, 0.2, 3)) * (1 - 0.5 * traits.melanin)
-        canvas.cover(chart.lips * rng.uniform(0.25, 0.85), colour * np.exp(-0.1 * lines[..., None]))
+        canvas.cover(chart.lips * rng.uniform(0.2, 0.7), colour * np.exp(-0.1 * lines[..., None]))
         wet += rng.uniform(-0.2, 0.25)
     canvas.gloss += wet * chart.lips + 0.2 * chart.mouth
 
@@ -117,7 +117,7 @@ def paint_spots(canvas: Canvas, chart: FaceChart, traits: PersonTraits, rng: np.
         patch = hill(rng.uniform((140, 90), (372, 420)), tuple(rng.uniform(7, 30, 2)))
         patch = 1 / (1 + np.exp(-(patch - 0.5 + noise(rng, 5, 0.15)) * 18))
         canvas.tint(patch, BLOOD * 2 if rng.random() < 0.5 else -_PIGMENT * 0.5)
-    if rng.random() < 0.015:  # vitiligo: about the eyes and the mouth first, alike on both sides
+    if rng.random() < 0.003:  # vitiligo: about the eyes and the mouth first, alike on both sides
         patch = noise(rng, 16, 0.35)
         patch = (patch + patch[:, ::-1]) * 0.7 + chart.blob(17, 30) + chart.blob(159, 28) + chart.blob(386, 28) - 0.5
         mask = 1 / (1 + np.exp(-patch * 14)) * face * (1 - chart.lips)
@@ -167,7 +167,7 @@ def paint_folds(canvas: Canvas, chart: FaceChart, traits: PersonTraits, rng: np.
 
 def paint_wide(canvas: Canvas, chart: FaceChart, rng: np.random.Generator) -> None:
     """Beyond the common: stronger contrast, soft strokes and patches of skin-like colour, one side unlike the other."""
-    low = soft(canvas.log[..., 0], 24)[..., None]
+    low = np.stack([soft(np.ascontiguousarray(canvas.log[..., c]), 24) for c in range(3)], -1)
     canvas.log += (canvas.log - low) * np.float32(rng.uniform(0, 0.6)) * chart.face[..., None]
     side = np.clip((np.arange(512, dtype=np.float32) - 256) / 120, -1, 1)[None] * np.ones((512, 1), np.float32)
     canvas.tint(side, rng.normal(0, 0.07) + rng.normal(0, 0.025, 3))

@@ -26,7 +26,7 @@ from ..models.morphable import MorphableModel, load_morphable
 from ..rendering.camera import Camera, camera_front, project, rotation_from_rodrigues
 from ..rendering.head_atlas import HeadAtlas, load_head_atlas
 from ..rendering.renderer import HeadMapsTensor, HeadRenderer
-from ..rendering.shader import Light, latent_from_light, srgb_from_linear
+from ..rendering.shader import Light, latent_from_light, luminance, srgb_from_linear
 from ..runtime.face_chip import five_points_from_landmarks
 from ..runtime.face_crop import CROP_SIZE, framing_transform
 from .reflectance import SkinAppearanceModel, sample_traits
@@ -34,8 +34,9 @@ from .skins import load_skins, split_by_source
 from .traits import sample_attributes
 
 FORMAT = "fitdiff-synthetic-1"
-_IRISES = np.array([[0.42, 0.28, 0.17], [0.22, 0.13, 0.08], [0.45, 0.36, 0.19], [0.36, 0.42, 0.26], [0.38, 0.50, 0.60],
-                    [0.50, 0.53, 0.54]])  # sRGB: brown (the atlas's own), dark, hazel, green, blue, grey  # fmt: skip
+_IRISES = np.array([[0.42, 0.28, 0.17], [0.22, 0.13, 0.08], [0.45, 0.36, 0.19], [0.36, 0.42, 0.26], [0.38, 0.46, 0.53],
+                    [0.47, 0.50, 0.51]])  # sRGB: brown (the atlas's own), dark, hazel, green, blue, grey  # fmt: skip
+_IRISES_OF_LIGHT_SKIN, _IRISES_OF_DARK_SKIN = (0.3, 0.2, 0.12, 0.1, 0.18, 0.1), (0.35, 0.62, 0.03, 0, 0, 0)  # shares
 _IRIS_ANGLE, _PUPIL_ANGLE = 0.47, 0.15  # radians from the gaze, as the atlas draws its eye
 
 
@@ -179,14 +180,17 @@ def framed_camera(model: MorphableModel, vertices: torch.Tensor, rng: np.random.
 
 
 def with_irises(head: HeadMapsTensor, rng: np.random.Generator) -> HeadMapsTensor:
-    """Irises of another colour, for the photograph only: brown, dark, hazel, green, blue or grey."""
+    """Irises of another colour, for the photograph only: brown, dark, hazel, green, blue or grey, as skins go with."""
     size = head.albedo.shape[-1]
     x, y, side, _ = (value * size // ATLAS_SIZE for value in EYE_RECT)
     grid = torch.arange(side) + 0.5 - side / 2
     radius = torch.hypot(grid[:, None], grid[None]) / (side / 2 - 4 * size / ATLAS_SIZE)
     angle = np.pi * radius.clamp(0, 1) ** (1 / EYE_EXPONENT)
     inside = ((_IRIS_ANGLE - angle) / 0.045 + 0.5).clamp(0, 1) * ((angle - _PUPIL_ANGLE) / 0.02 + 0.5).clamp(0, 1)
-    chosen = _IRISES[rng.choice(len(_IRISES), p=[0.3, 0.3, 0.1, 0.08, 0.15, 0.07])]
+    skin = float(luminance(head.albedo).median())
+    light = np.clip((skin - 0.2) / 0.2, 0, 1)
+    shares = light * np.array(_IRISES_OF_LIGHT_SKIN) + (1 - light) * np.array(_IRISES_OF_DARK_SKIN)
+    chosen = _IRISES[rng.choice(len(_IRISES), p=shares)]
     ratio = torch.from_numpy((chosen / _IRISES[0]) ** 2.2 * np.exp(rng.normal(0, 0.12, 3))).float()[:, None, None]
     albedo = head.albedo.clone()
     eye = albedo[:, :, y : y + side, x : x + side]

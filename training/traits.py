@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # Linear albedo of facial skin of the types I to VI, in equal steps of `melanin` from 0 to 1.
-MELANIN_LINE = np.log([[0.66, 0.47, 0.39], [0.57, 0.37, 0.275], [0.44, 0.26, 0.17], [0.29, 0.152, 0.092],
-                       [0.145, 0.070, 0.041], [0.056, 0.029, 0.020]])  # fmt: skip
+MELANIN_LINE = np.log([[0.66, 0.475, 0.360], [0.57, 0.375, 0.26], [0.44, 0.263, 0.170], [0.29, 0.156, 0.096],
+                       [0.148, 0.0745, 0.0430], [0.066, 0.0348, 0.0212]])  # fmt: skip
 BLOOD = np.array([-0.02, -0.21, -0.18])  # what more blood changes in the log of albedo
 _GOLD, _OLIVE = np.array([0.01, 0.0, -0.2]), np.array([-0.10, 0.015, -0.07])
 _HAIR = {"black": (0.010, 0.009, 0.008), "dark": (0.022, 0.015, 0.010), "brown": (0.050, 0.030, 0.018),
@@ -41,8 +41,8 @@ class PersonTraits:
         """(3,) log of linear albedo of the mean facial skin."""
         place = self.melanin * (len(MELANIN_LINE) - 1)
         line = np.array([np.interp(place, range(len(MELANIN_LINE)), MELANIN_LINE[:, c]) for c in range(3)])
-        under = 0.34 * BLOOD * self.blood * (1 - 0.8 * self.melanin) + 0.42 * _GOLD * self.gold
-        return line + under + 0.5 * _OLIVE * self.olive
+        under = 0.26 * BLOOD * self.blood * (1 - 0.6 * self.melanin) + 0.30 * _GOLD * self.gold
+        return line + under + 0.2 * _OLIVE * self.olive
 
 
 def sample_attributes(rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +70,7 @@ def sample_traits(attributes: np.ndarray, rng: np.random.Generator) -> PersonTra
     grey = float(np.clip((age - 0.5 + rng.normal(0, 0.14)) * 2.2, 0, 1))
     hair = np.exp((1 - grey) * np.log(hair) + grey * np.log(_HAIR["grey"])) * np.exp(rng.normal(0, 0.2))
     beard_grey = float(np.clip(grey * rng.uniform(0.5, 1.5), 0, 1))
-    blood, gold, olive = rng.normal(0, 1, 3)
+    blood, gold, olive = rng.normal(0, 1, 3).clip(-2, 2)
     return PersonTraits(
-        melanin, blood, male, age, hair.clip(0.005, 0.4), gold, olive, beard_grey, bool(rng.random() < 0.25)
+        melanin, blood, male, age, hair.clip(0.005, 0.4), gold, olive, beard_grey, bool(rng.random() < 0.12)
     )

@@ -13,6 +13,7 @@ from fitdiff.rendering.even_skin import mean_of_plain_skin
 from fitdiff.training.chart_painting import Canvas
 from fitdiff.training.facial_hair import paint_beard
 from fitdiff.training.reflectance import PersonTraits, SkinAppearanceModel, normals_from_height, sample_traits
+from fitdiff.training.skin_marks import paint_wide
 from fitdiff.training.skins import Skin, load_skins, source_of, split_by_source
 
 
@@ -84,10 +85,38 @@ def test_all_skin_tones_are_drawn(model: MorphableModel) -> None:
     heads = model.attributes(torch.from_numpy(rng.standard_normal((600, 158))).float()).numpy()
     tones = np.stack([np.exp(sample_traits(head, rng).tone()) for head in heads])
     luminance = tones @ [0.2126, 0.7152, 0.0722]
-    assert np.quantile(luminance, 0.05) < 0.05 and np.quantile(luminance, 0.95) > 0.40
-    classes = np.histogram(luminance, [0, 0.055, 0.12, 0.225, 0.34, 0.45, 1])[0] / len(heads)
+    assert np.quantile(luminance, 0.05) < 0.06 and np.quantile(luminance, 0.95) > 0.40
+    classes = np.histogram(luminance, [0, 0.065, 0.12, 0.225, 0.34, 0.45, 1])[0] / len(heads)
     assert classes.min() > 0.06 and classes.max() < 0.34
     assert (tones[:, 0] > tones[:, 1]).all() and (tones[:, 1] > 0.9 * tones[:, 2]).all()  # red > green > blue
+
+
+def lab_of_linear(linear: np.ndarray) -> np.ndarray:
+    """(..., 3) linear RGB -> CIELAB, by OpenCV."""
+    return cv2.cvtColor(linear.astype(np.float32).reshape(-1, 1, 3)[..., ::-1], cv2.COLOR_LBGR2Lab).reshape(-1, 3)
+
+
+def test_undertones_are_those_of_people(model: MorphableModel) -> None:
+    """Nobody is brick red, orange or lilac: facial skin has a* of some 3 to 16 and b* of 8 to 24, whoever it is."""
+    identity = torch.randn(400, 158, generator=torch.Generator().manual_seed(6))
+    rng = np.random.default_rng(6)
+    tones = np.stack([sample_traits(a, rng).tone() for a in model.attributes(identity).numpy()])
+    _, redness, yellowness = lab_of_linear(np.exp(tones)).T
+    assert 3 < redness.min() and redness.max() < 16
+    assert 8 < yellowness.min() and yellowness.max() < 24
+    assert redness.std() > 1.5 and yellowness.std() > 2  # and yet they differ
+
+
+def test_stronger_contrast_leaves_the_hue(appearance: SkinAppearanceModel) -> None:
+    """A face painted beyond the common has the hue that it had: only what is local gets stronger."""
+    log = np.log(np.full((512, 512, 3), (0.30, 0.16, 0.10), np.float32))
+    hue = []
+    for seed in range(8):
+        canvas = Canvas(log.copy(), *np.zeros((2, 512, 512), np.float32))
+        paint_wide(canvas, appearance.chart, np.random.default_rng(seed))
+        mean = (canvas.log * appearance.chart.face[..., None]).sum((0, 1)) / appearance.chart.face.sum()
+        hue.append(mean[0] - mean[2])
+    assert abs(np.mean(hue) - (log[0, 0, 0] - log[0, 0, 2])) < 0.03
 
 
 def test_relief_albedo_and_gloss_share_their_pores(appearance: SkinAppearanceModel) -> None:

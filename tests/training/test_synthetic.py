@@ -15,7 +15,14 @@ from fitdiff.runtime.face_chip import chip_transform, warp_chip
 from fitdiff.runtime.face_crop import CROP_SCALE, CROP_SIZE
 from fitdiff.training.diffusion_losses import DiffusionBatch
 from fitdiff.training.identity_losses import RenderedIdentityLosses
-from fitdiff.training.synthetic import SynthesisConfig, SyntheticStudio, drawn_cover, spoil, synthesize
+from fitdiff.training.synthetic import (
+    SynthesisConfig,
+    SyntheticStudio,
+    drawn_cover,
+    spoil,
+    synthesize,
+    with_irises,
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +129,19 @@ def test_what_spoiling_hides_is_told() -> None:
         elif not cover[0]:
             assert drawn.max() == 0 and pixels.reshape(-1, 3).std(0).max() < 25
     assert told >= 3
+
+
+def test_eyes_go_with_the_skin() -> None:
+    """Dark skin has brown eyes, light skin has all kinds."""
+    atlas = load_head_atlas(size=512)[0]
+
+    def blueness(skin: tuple[float, float, float]) -> list[float]:
+        face = torch.cat([torch.tensor(skin), torch.full((3,), 0.34), torch.tensor([0.5, 0.5, 1.0])])
+        head = atlas.compose(face[None, :, None, None].expand(-1, -1, 256, 256).contiguous())
+        drawn = [with_irises(head, np.random.default_rng(seed)).albedo for seed in range(40)]
+        changed = (torch.stack([d[0] for d in drawn]) - head.albedo).abs().amax((0, 1)) > 1e-4
+        return [float((d[0, 2][changed] / d[0, 0][changed]).median()) for d in drawn]
+
+    dark, light = blueness((0.40, 0.28, 0.22)), blueness((0.85, 0.70, 0.62))
+    assert max(dark) < 0.8
+    assert sum(b > 1 for b in light) >= 4 and sum(b < 0.8 for b in light) >= 10
