@@ -59,7 +59,7 @@ class DetailConfig:
     hue: float = 0.5  # share of the way to the prior's expected hue between blue and yellow, see `expected_tone`
     magenta: float = 0.3  # the same between green and magenta
     overexposed: float = 0.65  # share of a light above BRIGHTEST_LIGHT that a lighter skin takes the place of
-    specular: float = 0.5  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
+    specular: float = 0.25  # share of the expected specular albedo, the rest being the mean chart's: both are guesses
     light_spread: float = 0.3  # of the logarithm of a channel of the light over their mean, as `hold` counts it
     hold: float = 0.002  # penalty of a unit change of one of the 192 numbers
     hold_expression: float = 0.02  # of those of the expression: a smile that closes is like no photo, and likely
