@@ -78,11 +78,11 @@ def blank() -> np.ndarray:
 
 
 def soft(layer: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; a wide one is made at half or quarter size."""
+    """Gaussian blur of (H, W) or (H, W, C); a wide one is made at half or quarter size."""
     step = 4 if sigma >= 8 else 2 if sigma >= 4 else 1
     if step == 1:
         return cv2.GaussianBlur(layer, (0, 0), sigma)
-    size = layer.shape[::-1]
+    size = layer.shape[1::-1]
     small = cv2.resize(layer, (size[0] // step, size[1] // step), interpolation=cv2.INTER_AREA)
     return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / step), size, interpolation=cv2.INTER_LINEAR)
 

@@ -167,8 +167,7 @@ def paint_folds(canvas: Canvas, chart: FaceChart, traits: PersonTraits, rng: np.
 
 def paint_wide(canvas: Canvas, chart: FaceChart, rng: np.random.Generator) -> None:
     """Beyond the common: stronger contrast, soft strokes and patches of skin-like colour, one side unlike the other."""
-    low = np.stack([soft(np.ascontiguousarray(canvas.log[..., c]), 24) for c in range(3)], -1)
-    canvas.log += (canvas.log - low) * np.float32(rng.uniform(0, 0.6)) * chart.face[..., None]
+    canvas.log += (canvas.log - soft(canvas.log, 24)) * np.float32(rng.uniform(0, 0.6)) * chart.face[..., None]
     side = np.clip((np.arange(512, dtype=np.float32) - 256) / 120, -1, 1)[None] * np.ones((512, 1), np.float32)
     canvas.tint(side, rng.normal(0, 0.07) + rng.normal(0, 0.025, 3))
     for _ in range(int(rng.integers(2, 7))):
